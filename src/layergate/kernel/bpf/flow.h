@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+ *
+ * Packets and flows. A flow is found by both its tuples: the sender is the client if (source, destination) is a key, the
+ * server if (destination, source) is. So side and direction follow from the packet alone, at every hook, also on loopback
+ * with both ends in one cgroup.
+ */
+#ifndef LAYERGATE_FLOW_H
+#define LAYERGATE_FLOW_H
+
+#include "classify.h"
+
+#define TCP 6
+#define FIN 0x01
+#define SYN 0x02
+#define RST 0x04
+#define ACK 0x10
+
+#define IS_LOOPBACK 0x1
+#define IS_REAUTHORIZE 0x4
+#define IS_WILDCARD_BIND 0x8
+#define IS_IMPLICIT_BIND 0x200
+#define POLICY_CHANGE 0x1
+#define LOOPBACK_IFINDEX 1
+
+#define FAMILY_V4 2
+#define FAMILY_V6 10
+
+#define KNOWS(field) (1U << LG_FIELD_##field)
+#define KNOWS_ADDRESSES (KNOWS(IP_LOCAL_ADDRESS) | KNOWS(IP_REMOTE_ADDRESS))
+#define KNOWS_PORTS (KNOWS(IP_LOCAL_PORT) | KNOWS(IP_REMOTE_PORT))
+#define KNOWS_FLOW (KNOWS(IP_PROTOCOL) | KNOWS_ADDRESSES | KNOWS_PORTS | KNOWS(FLAGS))
+#define KNOWS_PACKET (KNOWS_FLOW | KNOWS(INTERFACE_INDEX))
+
+struct lg_packet {
+	__u64 source[2];
+	__u64 destination[2];
+	__u32 seq;
+	__u32 length;
+	__u16 source_port;
+	__u16 destination_port;
+	__u8 flags;
+	__u8 v6;
+	__u8 pad[2];
+};
+
+struct ipv4_header {
+	__u8 version_words;
+	__u8 service;
+	__u16 total;
+	__u16 id;
+	__u16 fragment;
+	__u8 ttl;
+	__u8 protocol;
+	__u16 checksum;
+	__u32 source;
+	__u32 destination;
+};
+
+struct ipv6_header {
+	__u32 class_label;
+	__u16 payload;
+	__u8 next;
+	__u8 hops;
+	__u32 source[4];
+	__u32 destination[4];
+};
+
+struct tcp_header {
+	__u16 source;
+	__u16 destination;
+	__u32 seq;
+	__u32 ack;
+	__u8 words;
+	__u8 flags;
+	__u16 window;
+	__u32 checksum_urgent;
+};
+
+static __always_inline void from_v6(__u64 *to, const __u32 *words)
+{
+	to[0] = (__u64)bpf_ntohl(words[0]) << 32 | bpf_ntohl(words[1]);
+	to[1] = (__u64)bpf_ntohl(words[2]) << 32 | bpf_ntohl(words[3]);
+}
+
+static __always_inline int is_mapped(const __u64 *address)
+{
+	return !address[0] && address[1] >> 32 == 0xffff;
+}
+
+static __always_inline int is_any(const __u64 *address)
+{
+	return !address[0] && !address[1];
+}
+
+static __always_inline int is_loopback(const __u64 *address, int v6)
+{
+	return v6 ? !address[0] && address[1] == 1 : (__u32)address[1] >> 24 == 127;
+}
+
+static __always_inline void take_tcp(struct lg_packet *packet, const struct tcp_header *tcp, __u32 bytes)
+{
+	__u32 header = (tcp->words >> 4) * 4;
+
+	packet->source_port = bpf_ntohs(tcp->source);
+	packet->destination_port = bpf_ntohs(tcp->destination);
+	packet->seq = bpf_ntohl(tcp->seq);
+	packet->flags = tcp->flags;
+	packet->length = bytes > header ? bytes - header : 0;
+}
+
+/* Whether `skb` is a TCP segment; if so, what it says. Offsets are from the network header, with and without Ethernet. */
+static __noinline int parse(struct __sk_buff *skb, struct lg_packet *packet)
+{
+	struct tcp_header tcp;
+	__u32 offset, bytes;
+
+	if (!packet)
+		return 0;
+	if (skb->protocol == bpf_htons(0x0800)) {
+		struct ipv4_header ip;
+
+		if (bpf_skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
+			return 0;
+		if (ip.protocol != TCP || ip.fragment & bpf_htons(0x1fff))
+			return 0;
+		packet->source[1] = bpf_ntohl(ip.source);
+		packet->destination[1] = bpf_ntohl(ip.destination);
+		packet->v6 = 0;
+		offset = (ip.version_words & 15) * 4;
+		bytes = bpf_ntohs(ip.total) - offset;
+	} else if (skb->protocol == bpf_htons(0x86dd)) {
+		struct ipv6_header ip;
+		__u8 next, extension[4];
+
+		if (bpf_skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
+			return 0;
+		from_v6(packet->source, ip.source);
+		from_v6(packet->destination, ip.destination);
+		packet->v6 = 1;
+		offset = sizeof(ip);
+		next = ip.next;
+		for (int i = 0; i < 6 && next != TCP; i++) {
+			if (next != 0 && next != 43 && next != 44 && next != 51 && next != 60)
+				return 0;
+			if (bpf_skb_load_bytes_relative(skb, offset, extension, sizeof(extension), BPF_HDR_START_NET))
+				return 0;
+			if (next == 44 && (extension[2] | (extension[3] & 0xf8)))
+				return 0;
+			offset += next == 44 ? 8 : next == 51 ? (extension[1] + 2) * 4 : (extension[1] + 1) * 8;
+			next = extension[0];
+		}
+		if (next != TCP)
+			return 0;
+		bytes = bpf_ntohs(ip.payload) + sizeof(ip) - offset;
+	} else {
+		return 0;
+	}
+	if (bpf_skb_load_bytes_relative(skb, offset, &tcp, sizeof(tcp), BPF_HDR_START_NET))
+		return 0;
+	/* A packet of more than 64 kB (GSO, BIG TCP) has no length of its own. */
+	if (skb->gso_segs > 1 || bytes > 0xffff)
+		bytes = skb->len - (skb->len > offset ? offset : 0);
+	take_tcp(packet, &tcp, bytes);
+	return 1;
+}
+
+static __always_inline void key_of(struct lg_flow_key *key, __u64 netns, const struct lg_packet *packet, int swapped)
+{
+	const __u64 *client = swapped ? packet->destination : packet->source;
+	const __u64 *server = swapped ? packet->source : packet->destination;
+
+	key->netns = netns;
+	key->client[0] = client[0];
+	key->client[1] = client[1];
+	key->server[0] = server[0];
+	key->server[1] = server[1];
+	key->client_port = swapped ? packet->destination_port : packet->source_port;
+	key->server_port = swapped ? packet->source_port : packet->destination_port;
+	key->v6 = packet->v6;
+}
+
+/* The flow of a packet, and which side sent it. */
+static __noinline struct lg_flow *find_flow(__u64 netns, const struct lg_packet *packet, __u32 *sender)
+{
+	struct lg_flow_key key = {};
+	struct lg_flow *flow;
+
+	if (!packet || !sender)
+		return 0;
+	key_of(&key, netns, packet, 0);
+	flow = bpf_map_lookup_elem(&lg_flows, &key);
+	if (flow) {
+		*sender = LG_CLIENT;
+		return flow;
+	}
+	key_of(&key, netns, packet, 1);
+	*sender = LG_SERVER;
+	return bpf_map_lookup_elem(&lg_flows, &key);
+}
+
+/* A new flow between the packet's ends; `sender` is the side that sent it. */
+static __noinline struct lg_flow *new_flow(__u64 netns, const struct lg_packet *packet, __u32 sender)
+{
+	struct lg_flow_key key = {};
+	struct lg_control *control;
+	struct lg_flow flow = {};
+	__u32 zero = 0;
+
+	if (!packet)
+		return 0;
+	control = bpf_map_lookup_elem(&lg_control, &zero);
+	if (!control)
+		return 0;
+	key_of(&key, netns, packet, sender == LG_SERVER);
+	flow.id = __sync_fetch_and_add(&control->flows, 1) + 1;
+	flow.changed = bpf_ktime_get_ns();
+	flow.isn = packet->seq;
+	if (bpf_map_update_elem(&lg_flows, &key, &flow, BPF_ANY)) {
+		count(LG_STAT_FLOWS_FULL);
+		return 0;
+	}
+	return bpf_map_lookup_elem(&lg_flows, &key);
+}
+
+static __always_inline struct lg_side *side_of(struct lg_flow *flow, __u32 side)
+{
+	return side == LG_CLIENT ? &flow->side[0] : &flow->side[1];
+}
+
+static __always_inline struct lg_cached *cached_of(struct lg_flow *flow, __u32 side, __u32 what)
+{
+	if (!flow || what >= LG_CACHES)
+		return 0;
+	return side == LG_CLIENT ? &flow->cached[what] : &flow->cached[LG_CACHES + what];
+}
+
+/* Begin the record of a packet, seen by `side`. */
+static __always_inline void begin_packet(struct lg_record *r, const struct lg_packet *packet, struct lg_flow *flow,
+					 __u32 side, int inbound, __u64 netns, __u32 interface)
+{
+	const __u64 *local = inbound ? packet->destination : packet->source;
+	const __u64 *remote = inbound ? packet->source : packet->destination;
+
+	r->netns = netns;
+	r->flow = flow ? flow->id : 0;
+	r->side = side;
+	r->cookie = flow ? side_of(flow, side)->cookie : 0;
+	r->address[0] = local[0];
+	r->address[1] = local[1];
+	r->address[2] = remote[0];
+	r->address[3] = remote[1];
+	r->scalar[LG_FIELD_IP_PROTOCOL] = TCP;
+	r->scalar[LG_FIELD_IP_LOCAL_PORT] = inbound ? packet->destination_port : packet->source_port;
+	r->scalar[LG_FIELD_IP_REMOTE_PORT] = inbound ? packet->source_port : packet->destination_port;
+	r->scalar[LG_FIELD_FLAGS] = interface == LOOPBACK_IFINDEX ? IS_LOOPBACK : 0;
+	r->scalar[LG_FIELD_DIRECTION] = inbound;
+	r->scalar[LG_FIELD_INTERFACE_INDEX] = interface;
+	r->tcp_flags = packet->flags;
+	r->seq = packet->seq;
+	r->length = packet->length;
+	r->bits = (inbound ? LG_BIT_INBOUND : 0) | (packet->v6 ? LG_BIT_V6 : 0);
+}
+
+/* Ask user space to destroy the socket that the record is about. */
+static __noinline int ask_reset(struct lg_record *r)
+{
+	struct lg_reset reset = {};
+	__u64 cookie;
+
+	if (!r || !r->cookie)
+		return 0;
+	cookie = r->cookie;
+	reset.netns = r->netns;
+	reset.local[0] = r->address[0];
+	reset.local[1] = r->address[1];
+	reset.remote[0] = r->address[2];
+	reset.remote[1] = r->address[3];
+	reset.local_port = r->scalar[LG_FIELD_IP_LOCAL_PORT];
+	reset.remote_port = r->scalar[LG_FIELD_IP_REMOTE_PORT];
+	reset.v6 = r->bits & LG_BIT_V6 ? 1 : 0;
+	bpf_map_update_elem(&lg_resets, &cookie, &reset, BPF_ANY);
+	return 0;
+}
+
+#endif

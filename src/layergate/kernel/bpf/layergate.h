@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+ *
+ * What the kernel programs and user space share: records, tables, configuration.
+ *
+ * tools/gen_layout.py turns every struct and LG_ constant of this file into Python (kernel/layout_generated.py), so a
+ * struct here uses only __u8 to __u64 (and arrays of them), most significant alignment first, padding spelt out.
+ * Addresses are two 64-bit numbers in host order, high then low; an IPv4 address is the low one. Ports are in host order.
+ */
+#ifndef LAYERGATE_H
+#define LAYERGATE_H
+
+/* Fields: an index of `scalar` below LG_FIELD_ADDRESSES, an address from there on. */
+#define LG_FIELD_IP_PROTOCOL 0
+#define LG_FIELD_IP_LOCAL_PORT 1
+#define LG_FIELD_IP_REMOTE_PORT 2
+#define LG_FIELD_ALE_APP_ID 3
+#define LG_FIELD_ALE_USER_ID 4
+#define LG_FIELD_ALE_PACKAGE_ID 5
+#define LG_FIELD_FLAGS 6
+#define LG_FIELD_DIRECTION 7
+#define LG_FIELD_INTERFACE_INDEX 8
+#define LG_FIELD_REAUTHORIZE_REASON 9
+#define LG_FIELD_ADDRESSES 10
+#define LG_FIELD_IP_LOCAL_ADDRESS 10
+#define LG_FIELD_IP_REMOTE_ADDRESS 11
+#define LG_FIELD_COUNT 12
+
+/* How a test compares. Everything else is a range: EQUAL has one value, a prefix its addresses. */
+#define LG_OP_ALWAYS 0
+#define LG_OP_IN_RANGE 1
+#define LG_OP_NOT_IN_RANGE 2
+#define LG_OP_ALL_SET 3
+#define LG_OP_ANY_SET 4
+#define LG_OP_NONE_SET 5
+#define LG_OP_EMPTY 6
+#define LG_OP_MASKED 7
+#define LG_OP_NOT_MASKED 8
+
+#define LG_PERMIT 1
+#define LG_BLOCK 2
+
+/* Where a test leads: the next test, or one of these. */
+#define LG_GOTO_MATCHED 0xffffffff
+#define LG_GOTO_END 0xfffffffe
+
+#define LG_LAYERS 99
+#define LG_SLOTS 2
+#define LG_UNITS_DEEP 6
+
+/* Sides of a flow. */
+#define LG_CLIENT 0
+#define LG_SERVER 1
+#define LG_NO_SIDE 2
+
+/* Kinds of record. */
+#define LG_KIND_INDICATION 1
+#define LG_KIND_FLOW 2
+#define LG_KIND_DROP 3
+#define LG_KIND_OWN_DROP 4
+#define LG_KIND_CLOSED 5
+
+/* What user space wants written to the ring. */
+#define LG_EMIT_BLOCKS 1
+#define LG_EMIT_ALL 2
+
+/* Bits of a record. */
+#define LG_BIT_REAUTHORIZE 1
+#define LG_BIT_INBOUND 2
+#define LG_BIT_V6 4
+#define LG_BIT_RESET 8
+
+/* Bits of an owner. */
+#define LG_OWNER_BIND_SEEN 1
+#define LG_OWNER_ASSIGNED 2
+#define LG_OWNER_CHILD 4
+#define LG_OWNER_LISTEN_SEEN 8
+#define LG_OWNER_LISTEN_DENIED 16
+#define LG_OWNER_SEEDED 32
+#define LG_OWNER_CLOSED 64
+
+/* Bits of a side of a flow. */
+#define LG_SIDE_OURS 1
+#define LG_SIDE_AUTHORIZED 2
+#define LG_SIDE_BLOCKED 4
+#define LG_SIDE_CLOSED 8
+#define LG_SIDE_NO_SOCKET 16
+#define LG_SIDE_STEALTH 32
+#define LG_SIDE_DISCARD_SHOWN 64
+#define LG_SIDE_HAS_SOCKET 128
+
+/* What is known of a side's stream. */
+#define LG_STREAM_OUT_KNOWN 1
+#define LG_STREAM_IN_KNOWN 2
+#define LG_STREAM_ESTABLISHED 4
+
+/* Verdicts kept per flow and side. */
+#define LG_CACHE_OUT_TRANSPORT 0
+#define LG_CACHE_IN_TRANSPORT 1
+#define LG_CACHE_OUT_IPPACKET 2
+#define LG_CACHE_IN_IPPACKET 3
+#define LG_CACHE_OUT_STREAM 4
+#define LG_CACHE_IN_STREAM 5
+#define LG_CACHES 6
+
+/* Where each statistic stands. */
+#define LG_STAT_LOST 0
+#define LG_STAT_FLOWS_FULL 1
+#define LG_STAT_EMITTED 2
+#define LG_STAT_TABLE_FAULT 3
+#define LG_STATS 4
+
+#define LG_EXE_NAMES 24
+#define LG_EXE_NAME_BYTES 96
+
+struct lg_config {
+	__u64 cgroup;       /* the cgroup that the programs are attached to */
+	__u64 trace_cgroup; /* a cgroup of our own making: no unit of its own */
+	__u64 netns;        /* tcx only: the cookie of the network namespace */
+	__u32 cgroup_level;
+	__u32 emit;
+	__u32 interface; /* tcx only: all that passes, not only flows of the cgroup */
+	__u32 pad;
+};
+
+/* What was decided at one layer, and on which values. */
+struct lg_record {
+	__u64 time;
+	__u64 cookie;
+	__u64 flow;
+	__u64 filter; /* DROP: where in the kernel */
+	__u64 netns;
+	__u64 exe_ino;
+	__u64 cgroup;
+	__u64 address[4]; /* local high, local low, remote high, remote low */
+	__u32 scalar[10];
+	__u32 known; /* bit per field: what the layer has and the hook knows */
+	__u32 exe_dev;
+	__u32 pid;
+	__u32 version;
+	__u32 seq;
+	__u32 length; /* bytes of payload; DROP: the reason */
+	__u16 layer;
+	__u16 sublayer;
+	__u16 error;
+	__u8 kind;
+	__u8 action;
+	__u8 hard;
+	__u8 side;
+	__u8 tcp_flags;
+	__u8 bits;
+	__u32 pad;
+};
+
+/* One test of one condition: where to go when it holds, and when not. The last of a filter carries the verdict. */
+struct lg_test {
+	__u64 low[2];
+	__u64 high[2]; /* MASKED: the mask */
+	__u64 filter;
+	__u32 hit;
+	__u32 miss;
+	__u32 sublayer_end;
+	__u16 sublayer;
+	__u16 error;
+	__u8 field;
+	__u8 op;
+	__u8 action;
+	__u8 hard;
+	__u32 pad;
+};
+
+/* What one version of the policy is, apart from its tests. */
+struct lg_header {
+	__u32 version;
+	__u32 units;
+	__u32 layer_version[99];
+	__u32 test_count[99];
+};
+
+struct lg_control {
+	__u64 flows; /* the last flow number given */
+	__u64 heartbeat; /* when user space was last seen, ns */
+	__u32 active; /* the slot in force */
+	__u32 pad;
+};
+
+struct lg_exe_key {
+	__u64 ino;
+	__u32 dev;
+	__u32 pad;
+};
+
+/* The path of an executable, its last name first. */
+struct lg_exe {
+	__u32 count;
+	__u32 complete;
+	__u8 name[2304]; /* LG_EXE_NAMES names of LG_EXE_NAME_BYTES bytes */
+};
+
+/* Who owns a socket: recorded when it binds, listens or connects. */
+struct lg_owner {
+	__u64 cookie;
+	__u64 exe_ino;
+	__u64 cgroup;
+	__u64 units[6]; /* ancestors of the cgroup, from level 1 */
+	__u64 address[2]; /* local, for the release */
+	__u64 filter; /* that decided AUTH_LISTEN or AUTH_CONNECT */
+	__u32 exe_dev;
+	__u32 pid;
+	__u32 user;
+	__u32 bits;
+	__u32 ale_version;
+	__u16 port;
+	__u8 v6;
+	__u8 pad;
+};
+
+struct lg_flow_key {
+	__u64 netns;
+	__u64 client[2];
+	__u64 server[2];
+	__u16 client_port;
+	__u16 server_port;
+	__u32 v6;
+};
+
+struct lg_cached {
+	__u64 filter;
+	__u32 version;
+	__u32 interface;
+	__u16 sublayer;
+	__u8 action;
+	__u8 hard;
+	__u32 pad;
+};
+
+struct lg_side {
+	__u64 cookie;
+	__u64 filter; /* that blocked the flow */
+	__u32 bits;
+	__u32 ale_version;
+	__u32 next_out; /* the byte after the highest that was sent */
+	__u32 next_in;
+	__u32 stream; /* LG_STREAM_* */
+	__u32 pad;
+};
+
+/* What is remembered of a flow: its sides, and what each layer said of its packets (by side and LG_CACHE_*). */
+struct lg_flow {
+	__u64 id;
+	__u64 changed; /* when it last opened or closed, ns */
+	__u32 isn;
+	__u32 own_drops;
+	struct lg_side side[2];
+	struct lg_cached cached[12];
+};
+
+struct lg_reset {
+	__u64 netns;
+	__u64 local[2];
+	__u64 remote[2];
+	__u16 local_port;
+	__u16 remote_port;
+	__u32 v6;
+};
+
+#endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+ *
+ * The maps. Every object declares all of them; the loader makes each once and gives it to all.
+ */
+#ifndef LAYERGATE_MAPS_H
+#define LAYERGATE_MAPS_H
+
+#include "layergate.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16 << 20);
+} lg_events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, LG_STATS);
+	__type(key, __u32);
+	__type(value, __u64);
+} lg_stats SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lg_control);
+} lg_control SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LG_SLOTS);
+	__type(key, __u32);
+	__type(value, struct lg_header);
+} lg_headers SEC(".maps");
+
+/* The tests of one layer, of one slot. The inner maps are as long as they need to be. */
+struct lg_tests {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_INNER_MAP);
+	__type(key, __u32);
+	__type(value, struct lg_test);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, LG_SLOTS * LG_LAYERS);
+	__type(key, __u32);
+	__array(values, struct lg_tests);
+} lg_tables SEC(".maps");
+
+/* Executables and cgroups that the policy names: their number in it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct lg_exe_key);
+	__type(value, __u32);
+} lg_apps SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, __u32);
+} lg_units SEC(".maps");
+
+/* Paths of executables that were seen to own a socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct lg_exe_key);
+	__type(value, struct lg_exe);
+} lg_exes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lg_exe);
+} lg_no_exe SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct lg_owner);
+} lg_owners SEC(".maps");
+
+/* HASH and not LRU: what an LRU evicts would be hidden. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct lg_flow_key);
+	__type(value, struct lg_flow);
+} lg_flows SEC(".maps");
+
+/* Where NAT rewrites our own packets: the tuple on the wire (sender as client) -> the flow's key. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct lg_flow_key);
+	__type(value, struct lg_flow_key);
+} lg_aliases SEC(".maps");
+
+/* Sockets that user space is to destroy, by cookie. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct lg_reset);
+} lg_resets SEC(".maps");
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+ *
+ * Who owns a socket. Recorded in the context of the process that binds, listens or connects; never looked up afterwards.
+ */
+#ifndef LAYERGATE_OWNER_H
+#define LAYERGATE_OWNER_H
+
+#include "kernel_types.h"
+#include "maps.h"
+
+#define EXE_DEEP 40
+
+/* Keep the path of an executable, once: names from the file up to the root, across mounts. */
+static __noinline int keep_exe(struct lg_exe_key *key, struct file *file)
+{
+	struct dentry *dentry, *root, *parent;
+	struct vfsmount *vfsmount;
+	struct mount *mount, *above;
+	struct lg_exe *exe, *none;
+	__u32 zero = 0, names = 0;
+
+	if (!key || bpf_map_lookup_elem(&lg_exes, key))
+		return 0;
+	none = bpf_map_lookup_elem(&lg_no_exe, &zero);
+	if (!none || bpf_map_update_elem(&lg_exes, key, none, BPF_NOEXIST))
+		return 0;
+	exe = bpf_map_lookup_elem(&lg_exes, key);
+	if (!exe)
+		return 0;
+	dentry = BPF_CORE_READ(file, f_path.dentry);
+	vfsmount = BPF_CORE_READ(file, f_path.mnt);
+	mount = (void *)vfsmount - bpf_core_field_offset(struct mount, mnt);
+	for (int step = 0; step < EXE_DEEP; step++) {
+		root = BPF_CORE_READ(mount, mnt.mnt_root);
+		parent = BPF_CORE_READ(dentry, d_parent);
+		if (dentry == root || dentry == parent) {
+			above = BPF_CORE_READ(mount, mnt_parent);
+			if (above == mount) {
+				exe->count = names;
+				exe->complete = 1;
+				return 0;
+			}
+			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+			mount = above;
+			continue;
+		}
+		if (names >= LG_EXE_NAMES)
+			return 0;
+		if (bpf_probe_read_kernel_str(exe->name + names * LG_EXE_NAME_BYTES, LG_EXE_NAME_BYTES,
+					      BPF_CORE_READ(dentry, d_name.name)) >= LG_EXE_NAME_BYTES)
+			return 0;
+		names++;
+		dentry = parent;
+	}
+	return 0;
+}
+
+/* Record the calling process as the owner. */
+static __noinline int record_owner(struct lg_owner *owner)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct lg_exe_key key = {};
+	struct file *file;
+
+	if (!owner)
+		return 0;
+	owner->pid = bpf_get_current_pid_tgid() >> 32;
+	owner->user = (__u32)bpf_get_current_uid_gid();
+	owner->cgroup = bpf_get_current_cgroup_id();
+	for (int level = 0; level < LG_UNITS_DEEP; level++)
+		owner->units[level] = bpf_get_current_ancestor_cgroup_id(level + 1);
+	file = BPF_CORE_READ(task, mm, exe_file);
+	if (!file)
+		return 0;
+	owner->exe_ino = key.ino = BPF_CORE_READ(file, f_inode, i_ino);
+	owner->exe_dev = key.dev = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
+	keep_exe(&key, file);
+	return 0;
+}
+
+#endif
