@@ -1,0 +1,75 @@
+# The one task runner. Every target stands alone: the first command in a fresh clone may be any of them.
+# PYTHON=/path/to/python3 chooses the interpreter of .venv; CI=true makes live tests fail where they would be skipped.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench docs requirements clean system static FORCE
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+
+ifeq ($(CI),true)
+export LAYERGATE_REQUIRE_LIVE ?= 1
+endif
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## system packages, .venv, BPF objects; leaves the command at .venv/bin/layergate
+	@$(BIN)/python tools/build_bpf.py
+
+demo: setup ## a first look at what layergate does
+	@$(BIN)/layergate demo
+
+test: setup static ## everything: format, lint, types, import direction, all tests (live ones as root)
+	@echo "test: pytest"
+	@$(BIN)/python -m pytest tests
+
+check: setup static ## the quick part of test, under a minute: the same checks, unit and parity tests
+	@echo "check: pytest, unit and parity"
+	@$(BIN)/python -m pytest -q $(wildcard tests/unit tests/parity)
+
+bench: setup ## measure, and append to bench/history.jsonl
+	@$(BIN)/python -m bench
+
+docs: setup ## write the generated pages anew
+	@$(BIN)/python tools/gen_docs.py
+
+# Run it with Python 3.11, the oldest supported: newer ones may need fewer packages.
+requirements: setup ## pin requirements/dev.in anew into requirements/dev.txt
+	@tools/pin-requirements $(BIN)/python
+
+clean: ## remove everything that was made, .venv too
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/layergate/kernel/objects
+	find src tests tools bench docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# --- the steps of setup: each is done once, and again when what it depends on changed ---------------------------------
+
+system:
+	@tools/install-system-packages
+
+# A virtual environment can't be moved: it remembers its place, and is made anew elsewhere.
+$(VENV)/.place: $(shell [ "$$(cat $(VENV)/.place 2>/dev/null)" = "$$(pwd -P)" ] || echo FORCE) | system
+	@python=$$(tools/find-python); echo "setup: $(VENV) with $$python"; \
+	rm -rf $(VENV); "$$python" -m venv $(VENV); pwd -P >$@
+
+$(VENV)/.requirements: requirements/dev.txt $(VENV)/.place
+	@echo "setup: development tools from $<"
+	@$(PIP) install --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml hatch_build.py src/layergate/__init__.py $(VENV)/.requirements
+	@echo "setup: layergate, from this directory"
+	@$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+# --- the steps of test and check ---------------------------------------------------------------------------------------
+
+static: setup
+	@echo "check: ruff format"; $(BIN)/ruff format --quiet --check . || { echo "not formatted: $(BIN)/ruff format ." >&2; exit 1; }
+	@echo "check: ruff"; $(BIN)/ruff check --quiet .
+	@echo "check: mypy"; $(BIN)/mypy --no-error-summary
+	@echo "check: import direction"; $(BIN)/lint-imports | sed -n '/^Contracts$$/,$$p'
