@@ -17,8 +17,9 @@
 #ifndef LAYERGATE_CLASSIFY_H
 #define LAYERGATE_CLASSIFY_H
 
-#include "layers_generated.h"
 #include "maps.h"
+
+#include "layers_generated.h"
 
 const volatile struct lg_config config SEC(".rodata.config");
 

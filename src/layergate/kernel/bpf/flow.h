@@ -203,23 +203,27 @@ static __noinline struct lg_flow *new_flow(__u64 netns, const struct lg_packet *
 {
 	struct lg_flow_key key = {};
 	struct lg_control *control;
-	struct lg_flow flow = {};
+	struct lg_flow *flow;
 	__u32 zero = 0;
 
 	if (!packet)
 		return 0;
 	control = bpf_map_lookup_elem(&lg_control, &zero);
-	if (!control)
+	flow = bpf_map_lookup_elem(&lg_no_flow, &zero);
+	if (!control || !flow)
 		return 0;
 	key_of(&key, netns, packet, sender == LG_SERVER);
-	flow.id = __sync_fetch_and_add(&control->flows, 1) + 1;
-	flow.changed = bpf_ktime_get_ns();
-	flow.isn = packet->seq;
-	if (bpf_map_update_elem(&lg_flows, &key, &flow, BPF_ANY)) {
+	if (bpf_map_update_elem(&lg_flows, &key, flow, BPF_ANY)) {
 		count(LG_STAT_FLOWS_FULL);
 		return 0;
 	}
-	return bpf_map_lookup_elem(&lg_flows, &key);
+	flow = bpf_map_lookup_elem(&lg_flows, &key);
+	if (!flow)
+		return 0;
+	flow->id = __sync_fetch_and_add(&control->flows, 1) + 1;
+	flow->changed = bpf_ktime_get_ns();
+	flow->isn = packet->seq;
+	return flow;
 }
 
 static __always_inline struct lg_side *side_of(struct lg_flow *flow, __u32 side)

@@ -92,6 +92,8 @@
 #define LG_STREAM_OUT_KNOWN 1
 #define LG_STREAM_IN_KNOWN 2
 #define LG_STREAM_ESTABLISHED 4
+#define LG_STREAM_PENDING 8
+#define LG_STREAM_FIN 16
 
 /* Verdicts kept per flow and side. */
 #define LG_CACHE_OUT_TRANSPORT 0
@@ -240,8 +242,8 @@ struct lg_side {
 	__u32 ale_version;
 	__u32 next_out; /* the byte after the highest that was sent */
 	__u32 next_in;
-	__u32 stream; /* LG_STREAM_* */
-	__u32 pad;
+	__u32 stream;   /* LG_STREAM_* */
+	__u32 pending; /* bytes that came before the flow was established */
 };
 
 /* What is remembered of a flow: its sides, and what each layer said of its packets (by side and LG_CACHE_*). */

@@ -38,8 +38,8 @@ struct lg_tests {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_INNER_MAP);
-	__type(key, __u32);
-	__type(value, struct lg_test);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct lg_test));
 };
 
 struct {
@@ -95,6 +95,14 @@ struct {
 	__type(key, struct lg_flow_key);
 	__type(value, struct lg_flow);
 } lg_flows SEC(".maps");
+
+/* What a flow is when it begins: nothing but zeros, too many for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lg_flow);
+} lg_no_flow SEC(".maps");
 
 /* Where NAT rewrites our own packets: the tuple on the wire (sender as client) -> the flow's key. */
 struct {

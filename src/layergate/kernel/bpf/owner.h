@@ -10,48 +10,63 @@
 
 #define EXE_DEEP 40
 
+struct exe_walk {
+	struct lg_exe *exe;
+	struct dentry *dentry;
+	struct mount *mount;
+	__u32 names;
+};
+
+static long walk_up(__u32 index, struct exe_walk *walk)
+{
+	struct dentry *dentry = walk->dentry, *root, *parent;
+	struct mount *mount = walk->mount, *above;
+	__u32 names = walk->names;
+	long length;
+
+	(void)index;
+	root = BPF_CORE_READ(mount, mnt.mnt_root);
+	parent = BPF_CORE_READ(dentry, d_parent);
+	if (dentry == root || dentry == parent) {
+		above = BPF_CORE_READ(mount, mnt_parent);
+		if (above == mount) {
+			walk->exe->count = names;
+			walk->exe->complete = 1;
+			return 1;
+		}
+		walk->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		walk->mount = above;
+		return 0;
+	}
+	if (names >= LG_EXE_NAMES)
+		return 1;
+	length = bpf_probe_read_kernel_str(walk->exe->name + names * LG_EXE_NAME_BYTES, LG_EXE_NAME_BYTES,
+					   BPF_CORE_READ(dentry, d_name.name));
+	if (length < 0 || length >= LG_EXE_NAME_BYTES)
+		return 1;
+	walk->names = names + 1;
+	walk->dentry = parent;
+	return 0;
+}
+
 /* Keep the path of an executable, once: names from the file up to the root, across mounts. */
 static __noinline int keep_exe(struct lg_exe_key *key, struct file *file)
 {
-	struct dentry *dentry, *root, *parent;
-	struct vfsmount *vfsmount;
-	struct mount *mount, *above;
-	struct lg_exe *exe, *none;
-	__u32 zero = 0, names = 0;
+	struct exe_walk walk = {};
+	struct lg_exe *none;
+	__u32 zero = 0;
 
 	if (!key || bpf_map_lookup_elem(&lg_exes, key))
 		return 0;
 	none = bpf_map_lookup_elem(&lg_no_exe, &zero);
 	if (!none || bpf_map_update_elem(&lg_exes, key, none, BPF_NOEXIST))
 		return 0;
-	exe = bpf_map_lookup_elem(&lg_exes, key);
-	if (!exe)
+	walk.exe = bpf_map_lookup_elem(&lg_exes, key);
+	if (!walk.exe)
 		return 0;
-	dentry = BPF_CORE_READ(file, f_path.dentry);
-	vfsmount = BPF_CORE_READ(file, f_path.mnt);
-	mount = (void *)vfsmount - bpf_core_field_offset(struct mount, mnt);
-	for (int step = 0; step < EXE_DEEP; step++) {
-		root = BPF_CORE_READ(mount, mnt.mnt_root);
-		parent = BPF_CORE_READ(dentry, d_parent);
-		if (dentry == root || dentry == parent) {
-			above = BPF_CORE_READ(mount, mnt_parent);
-			if (above == mount) {
-				exe->count = names;
-				exe->complete = 1;
-				return 0;
-			}
-			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-			mount = above;
-			continue;
-		}
-		if (names >= LG_EXE_NAMES)
-			return 0;
-		if (bpf_probe_read_kernel_str(exe->name + names * LG_EXE_NAME_BYTES, LG_EXE_NAME_BYTES,
-					      BPF_CORE_READ(dentry, d_name.name)) >= LG_EXE_NAME_BYTES)
-			return 0;
-		names++;
-		dentry = parent;
-	}
+	walk.dentry = BPF_CORE_READ(file, f_path.dentry);
+	walk.mount = (void *)BPF_CORE_READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
+	bpf_loop(EXE_DEEP, walk_up, &walk, 0);
 	return 0;
 }
 

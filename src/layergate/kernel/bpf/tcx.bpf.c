@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+ *
+ * The hooks of an interface: every packet of the cgroup's flows at the IP layers; there too the transport layer of what no
+ * cgroup hook sees: the kernel's own segments (RST, TIME_WAIT) and segments to a TIME_WAIT.
+ *
+ * One instance a network namespace: on ingress a packet does not tell its namespace yet, so it is configured.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+
+#include "flow.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define TCX_NEXT -1
+#define TCX_DROP 2
+
+#define NOBODY 0
+#define OURS 1
+#define FOREIGN 2
+
+static __always_inline void tuple_of(struct bpf_sock_tuple *tuple, const struct lg_packet *packet, int with_source)
+{
+	if (packet->v6) {
+		for (int i = 0; i < 2; i++) {
+			tuple->ipv6.daddr[2 * i] = bpf_htonl(packet->destination[i] >> 32);
+			tuple->ipv6.daddr[2 * i + 1] = bpf_htonl((__u32)packet->destination[i]);
+			if (with_source) {
+				tuple->ipv6.saddr[2 * i] = bpf_htonl(packet->source[i] >> 32);
+				tuple->ipv6.saddr[2 * i + 1] = bpf_htonl((__u32)packet->source[i]);
+			}
+		}
+		tuple->ipv6.dport = bpf_htons(packet->destination_port);
+		if (with_source)
+			tuple->ipv6.sport = bpf_htons(packet->source_port);
+	} else {
+		tuple->ipv4.daddr = bpf_htonl((__u32)packet->destination[1]);
+		tuple->ipv4.dport = bpf_htons(packet->destination_port);
+		if (with_source) {
+			tuple->ipv4.saddr = bpf_htonl((__u32)packet->source[1]);
+			tuple->ipv4.sport = bpf_htons(packet->source_port);
+		}
+	}
+}
+
+static __noinline int socket_state(struct __sk_buff *skb, const struct lg_packet *packet, int with_source, int *whose,
+				   struct lg_record *owner_in)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *found, *full;
+	struct lg_owner *owner;
+	int state;
+
+	if (!packet || !whose || !owner_in)
+		return 0;
+	tuple_of(&tuple, packet, with_source);
+	found = bpf_skc_lookup_tcp(skb, &tuple, packet->v6 ? sizeof(tuple.ipv6) : sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (!found)
+		return 0;
+	state = found->state;
+	full = bpf_sk_fullsock(found);
+	if (full) {
+		owner = bpf_sk_storage_get(&lg_owners, full, 0, 0);
+		*whose = owner ? OURS : FOREIGN;
+		if (owner) {
+			owner_in->cookie = owner->cookie;
+			name_owner(owner_in, owner);
+		}
+	}
+	bpf_sk_release(found);
+	return state;
+}
+
+/* Whose the SYN is: somebody listens and is ours, somebody else does, or nobody. */
+static __noinline int listener_of(struct __sk_buff *skb, const struct lg_packet *packet, struct lg_record *owner)
+{
+	int whose = NOBODY;
+	int state = socket_state(skb, packet, 1, &whose, owner);
+
+	if (state == BPF_TCP_TIME_WAIT) {
+		whose = NOBODY;
+		state = socket_state(skb, packet, 0, &whose, owner);
+	}
+	return state ? (whose == NOBODY ? FOREIGN : whose) : NOBODY;
+}
+
+static __noinline struct lg_flow *find_aliased(const struct lg_packet *packet, __u32 *sender)
+{
+	struct lg_flow_key key = {}, *to;
+
+	if (!packet || !sender)
+		return 0;
+	key_of(&key, config.netns, packet, 1);
+	to = bpf_map_lookup_elem(&lg_aliases, &key);
+	if (!to)
+		return 0;
+	key = *to;
+	*sender = key.v6 >> 1 ? LG_CLIENT : LG_SERVER;
+	key.v6 &= 1;
+	return bpf_map_lookup_elem(&lg_flows, &key);
+}
+
+/* A SYN comes in: does it begin a flow that concerns us? Returns it, with the server's side marked. */
+static __noinline struct lg_flow *on_syn(struct __sk_buff *skb, struct lg_packet *packet, struct lg_flow *flow,
+					 struct lg_scan *scan)
+{
+	struct lg_side *server;
+	int whose;
+
+	if (!packet || !scan)
+		return 0;
+	if (flow && !(flow->side[0].bits & LG_SIDE_OURS) && flow->isn != packet->seq)
+		flow = 0;
+	if (flow && flow->isn && flow->isn != packet->seq && flow->side[1].bits & LG_SIDE_OURS)
+		flow = 0;
+	if (flow && flow->side[1].bits & LG_SIDE_OURS)
+		return flow;
+	whose = listener_of(skb, packet, &scan->r);
+	if (whose == FOREIGN && !config.interface)
+		return flow;
+	if (whose == NOBODY && !config.interface && !flow)
+		return 0;
+	if (!flow)
+		flow = new_flow(config.netns, packet, LG_CLIENT);
+	if (!flow)
+		return 0;
+	server = &flow->side[1];
+	server->bits |= LG_SIDE_OURS;
+	if (whose == OURS)
+		server->cookie = scan->r.cookie;
+	else
+		server->bits |= LG_SIDE_NO_SOCKET;
+	scan->r.kind = LG_KIND_FLOW;
+	begin_packet(&scan->r, packet, flow, LG_SERVER, 1, config.netns, skb->ifindex);
+	emit(&scan->r);
+	return flow;
+}
+
+SEC("tc")
+int lg_tcx_ingress(struct __sk_buff *skb)
+{
+	struct lg_packet packet = {};
+	struct lg_scan scan = {};
+	struct lg_flow *flow;
+	struct lg_side *own;
+	__u32 sender = LG_CLIENT, side;
+	int whose = NOBODY;
+
+	if (!parse(skb, &packet))
+		return TCX_NEXT;
+	flow = find_flow(config.netns, &packet, &sender);
+	if (!flow)
+		flow = find_aliased(&packet, &sender);
+	if (packet.flags & SYN && !(packet.flags & ACK)) {
+		if (!flow)
+			sender = LG_CLIENT;
+		if (sender == LG_CLIENT)
+			flow = on_syn(skb, &packet, flow, &scan);
+	} else if (!flow && config.interface) {
+		sender = packet.flags & SYN ? LG_SERVER : LG_CLIENT;
+		flow = new_flow(config.netns, &packet, sender);
+		if (flow) {
+			flow->side[0].bits |= LG_SIDE_OURS | LG_SIDE_NO_SOCKET;
+			flow->side[1].bits |= LG_SIDE_OURS | LG_SIDE_NO_SOCKET;
+		}
+	}
+	if (!flow)
+		return TCX_NEXT;
+	side = sender == LG_CLIENT ? LG_SERVER : LG_CLIENT;
+	own = side_of(flow, side);
+	if (!(own->bits & LG_SIDE_OURS))
+		return TCX_NEXT;
+	begin_packet(&scan.r, &packet, flow, side, 1, config.netns, skb->ifindex);
+	if (indicate(&scan, LAYER_INBOUND_IPPACKET(packet.v6), KNOWS_PACKET, cached_of(flow, side, LG_CACHE_IN_IPPACKET)) ==
+	    LG_BLOCK) {
+		flow->own_drops++;
+		return TCX_DROP;
+	}
+	/* A segment to a TIME_WAIT reaches no hook of the cgroup. */
+	if (own->bits & LG_SIDE_CLOSED && own->bits & LG_SIDE_HAS_SOCKET &&
+	    socket_state(skb, &packet, 1, &whose, &scan.r) == BPF_TCP_TIME_WAIT) {
+		begin_packet(&scan.r, &packet, flow, side, 1, config.netns, skb->ifindex);
+		if (indicate(&scan, LAYER_INBOUND_TRANSPORT(packet.v6), KNOWS_PACKET,
+			     cached_of(flow, side, LG_CACHE_IN_TRANSPORT)) == LG_BLOCK) {
+			flow->own_drops++;
+			return TCX_DROP;
+		}
+	}
+	return TCX_NEXT;
+}
+
+/* The packet as its socket sees it, where NAT rewrote what goes to the wire. */
+static __noinline struct lg_flow *find_by_socket(struct bpf_sock *sk, struct lg_packet *packet, __u32 *sender)
+{
+	struct lg_flow_key wire = {}, key = {};
+	struct lg_flow *flow;
+	__u32 words[4];
+
+	if (!sk || !packet || !sender)
+		return 0;
+	key_of(&wire, config.netns, packet, 0);
+	if (packet->v6) {
+		words[0] = sk->src_ip6[0];
+		words[1] = sk->src_ip6[1];
+		words[2] = sk->src_ip6[2];
+		words[3] = sk->src_ip6[3];
+		from_v6(packet->source, words);
+		words[0] = sk->dst_ip6[0];
+		words[1] = sk->dst_ip6[1];
+		words[2] = sk->dst_ip6[2];
+		words[3] = sk->dst_ip6[3];
+		from_v6(packet->destination, words);
+	} else {
+		packet->source[1] = bpf_ntohl(sk->src_ip4);
+		packet->destination[1] = bpf_ntohl(sk->dst_ip4);
+	}
+	packet->source_port = sk->src_port;
+	packet->destination_port = bpf_ntohs(sk->dst_port);
+	flow = find_flow(config.netns, packet, sender);
+	if (!flow)
+		return 0;
+	key_of(&key, config.netns, packet, *sender == LG_SERVER);
+	/* The answer to it comes to whoever sent it: bit 1 of v6 says that the server answers (the sender is the client). */
+	key.v6 |= *sender == LG_SERVER ? 2 : 0;
+	bpf_map_update_elem(&lg_aliases, &wire, &key, BPF_ANY);
+	return flow;
+}
+
+SEC("tc")
+int lg_tcx_egress(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct lg_packet packet = {};
+	struct lg_scan scan = {};
+	struct lg_flow *flow;
+	struct lg_side *own;
+	__u32 sender = LG_CLIENT;
+	int shown = 0;
+
+	if (!parse(skb, &packet))
+		return TCX_NEXT;
+	/* A segment of a socket of the cgroup: its hook has shown the transport layer. A SYN-ACK has its request's. */
+	if (sk) {
+		int asked = sk->state == BPF_TCP_NEW_SYN_RECV;
+
+		sk = bpf_sk_fullsock(sk);
+		if (asked || (sk && sk->protocol == TCP))
+			shown = bpf_skb_ancestor_cgroup_id(skb, config.cgroup_level) == config.cgroup;
+	}
+	flow = find_flow(config.netns, &packet, &sender);
+	if (!flow && shown && sk)
+		flow = find_by_socket(sk, &packet, &sender);
+	if (!flow && config.interface) {
+		sender = packet.flags & SYN && packet.flags & ACK ? LG_SERVER : LG_CLIENT;
+		flow = new_flow(config.netns, &packet, sender);
+		if (flow) {
+			flow->side[0].bits |= LG_SIDE_OURS | LG_SIDE_NO_SOCKET;
+			flow->side[1].bits |= LG_SIDE_OURS | LG_SIDE_NO_SOCKET;
+		}
+	}
+	if (!flow)
+		return TCX_NEXT;
+	own = side_of(flow, sender);
+	if (!(own->bits & LG_SIDE_OURS))
+		return TCX_NEXT;
+	begin_packet(&scan.r, &packet, flow, sender, 0, config.netns, skb->ifindex);
+	if (!shown) {
+		if (packet.flags & RST && own->bits & LG_SIDE_STEALTH) {
+			own->bits &= ~LG_SIDE_STEALTH;
+			flow->own_drops++;
+			return TCX_DROP;
+		}
+		if (indicate(&scan, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET,
+			     cached_of(flow, sender, LG_CACHE_OUT_TRANSPORT)) == LG_BLOCK) {
+			flow->own_drops++;
+			return TCX_DROP;
+		}
+	}
+	if (indicate(&scan, LAYER_OUTBOUND_IPPACKET(packet.v6), KNOWS_PACKET, cached_of(flow, sender, LG_CACHE_OUT_IPPACKET)) ==
+	    LG_BLOCK) {
+		flow->own_drops++;
+		return TCX_DROP;
+	}
+	return TCX_NEXT;
+}
