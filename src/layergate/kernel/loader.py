@@ -1,0 +1,247 @@
+"""The programs in the kernel: opened, given the same maps, loaded, and linked to where they run.
+
+Three objects share their maps: `cgroup` (for one cgroup), `tcx` (an instance a network namespace, for it must be told its
+namespace) and `tracing`. A link holds its program: when this process goes, the kernel detaches everything; a pinned link
+stays until its pin is removed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from layergate.kernel import layout_generated as layout
+from layergate.kernel.cgroups import Cgroup
+from layergate.kernel.libbpf import Attach, BpfObject, Command, bpf
+from layergate.kernel.maps import Map
+from layergate.kernel.netns import Namespace
+from layergate.kernel.tables import Control, Tables
+from layergate.model import NotSupportedError
+
+OBJECTS: Final = Path(__file__).parent / "objects"
+CONFIG: Final = ".rodata.config"
+RING_BYTES: Final = 32 << 20
+
+CGROUP_PROGRAMS: Final = {
+    "lg_bind4": Attach.CGROUP_INET4_BIND,
+    "lg_bind6": Attach.CGROUP_INET6_BIND,
+    "lg_post_bind4": Attach.CGROUP_INET4_POST_BIND,
+    "lg_post_bind6": Attach.CGROUP_INET6_POST_BIND,
+    "lg_connect4": Attach.CGROUP_INET4_CONNECT,
+    "lg_connect6": Attach.CGROUP_INET6_CONNECT,
+    "lg_sock_release": Attach.CGROUP_INET_SOCK_RELEASE,
+    "lg_egress": Attach.CGROUP_INET_EGRESS,
+    "lg_ingress": Attach.CGROUP_INET_INGRESS,
+    "lg_sockops": Attach.CGROUP_SOCK_OPS,
+}
+TCX_PROGRAMS: Final = {"lg_tcx_ingress": Attach.TCX_INGRESS, "lg_tcx_egress": Attach.TCX_EGRESS}
+TRACING_PROGRAMS: Final = ("lg_set_state", "lg_send_reset", "lg_kfree_skb")
+SEED_PROGRAM: Final = "lg_seed"
+STAT_NAMES: Final = {
+    layout.STAT_LOST: "lost",
+    layout.STAT_FLOWS_FULL: "flows_full",
+    layout.STAT_EMITTED: "written",
+    layout.STAT_TABLE_FAULT: "table_faults",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the programs are told. *emit*: layout.EMIT_ALL or EMIT_BLOCKS. *own_cgroup*: it is of our making, no unit."""
+
+    cgroup: Cgroup
+    emit: int = layout.EMIT_ALL
+    own_cgroup: bool = False
+    ring_bytes: int = RING_BYTES
+
+    def packed(self, netns_cookie: int = 0, *, everything: bool = False) -> bytes:
+        """Return them as struct lg_config."""
+        own = self.cgroup.id if self.own_cgroup else 0
+        return layout.CONFIG.pack(self.cgroup.id, own, netns_cookie, self.cgroup.level, self.emit, everything, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link in the kernel, by file descriptor."""
+
+    name: str
+    fd: int
+
+
+class Programs:
+    """All programs of one run, with their maps and links. `close` detaches what is not pinned."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Load the programs of the cgroup and the tracepoints. Raises NotSupportedError; then nothing is left."""
+        self.settings = settings
+        self.maps: dict[str, int] = {}
+        self.links: list[Link] = []
+        self._objects: list[BpfObject] = []
+        self._tcx: dict[tuple[int, bool], BpfObject] = {}
+        self._interfaces: set[tuple[int, int]] = set()
+        try:
+            self._cgroup = self._load("cgroup", settings.packed())
+            self._tracing = self._load("tracing", settings.packed())
+        except BaseException:
+            self.close()
+            raise
+        self.control = Control(self.maps["lg_control"])
+        self.control.beat()
+        self.tables = Tables(self.maps["lg_tables"], self.maps["lg_headers"], self.control)
+        self.flows = self._map("lg_flows", layout.FLOW_KEY, layout.FLOW)
+        self.resets = Map(self.maps["lg_resets"], 8, layout.RESET.size)
+        self.apps = Map(self.maps["lg_apps"], layout.EXE_KEY.size, 4)
+        self.units = Map(self.maps["lg_units"], 8, 4)
+        self.exes = self._map("lg_exes", layout.EXE_KEY, layout.EXE)
+
+    def _map(self, name: str, key: struct.Struct, value: struct.Struct) -> Map:
+        return Map(self.maps[name], key.size, value.size)
+
+    def _load(self, name: str, config: bytes) -> BpfObject:
+        item = BpfObject(OBJECTS / f"{name}.bpf.o")
+        self._objects.append(item)
+        names = [map_name for map_name in item.maps() if map_name.startswith("lg_")]
+        for map_name in names:
+            if map_name in self.maps:
+                item.reuse(map_name, self.maps[map_name])
+        if "lg_events" not in self.maps:
+            item.set_max_entries("lg_events", self.settings.ring_bytes)
+        item.set_initial_value(CONFIG, config)
+        item.load()
+        for map_name in names:
+            if map_name not in self.maps:
+                self.maps[map_name] = item.map_fd(map_name)
+        return item
+
+    def attach_tracing(self) -> None:
+        """Attach the tracepoints. Raises NotSupportedError."""
+        for name in TRACING_PROGRAMS:
+            attributes = struct.pack("<QI", 0, self._tracing.program_fd(name))
+            self._link(name, Command.RAW_TRACEPOINT_OPEN, attributes, "tracepoints", "CONFIG_DEBUG_INFO_BTF and CAP_PERFMON")
+
+    def attach_cgroup(self) -> None:
+        """Attach the programs of the cgroup. Raises NotSupportedError."""
+        for name, attach in CGROUP_PROGRAMS.items():
+            attributes = struct.pack("<IIII", self._cgroup.program_fd(name), self.settings.cgroup.fd, attach, 0)
+            self._link(name, Command.LINK_CREATE, attributes, "cgroup hooks", "CONFIG_CGROUP_BPF and CAP_NET_ADMIN")
+
+    def attach_interface(self, namespace: Namespace, index: int, *, everything: bool = False) -> None:
+        """Attach to the interface *index* of *namespace*; *everything*: not the cgroup's flows alone.
+
+        An interface that is gone by now is passed over. Raises NotSupportedError.
+        """
+        if (namespace.cookie, index) in self._interfaces:
+            return
+        place = (namespace.cookie, everything)
+        if place not in self._tcx:
+            self._tcx[place] = self._load("tcx", self.settings.packed(namespace.cookie, everything=everything))
+        for name, attach in TCX_PROGRAMS.items():
+            attributes = struct.pack("<IIII", self._tcx[place].program_fd(name), index, attach, 0)
+            try:
+                with namespace.entered():
+                    self._link(
+                        f"{name}_{namespace.cookie}_{index}", Command.LINK_CREATE, attributes, "tcx", "a kernel from 6.6 on"
+                    )
+            except NotSupportedError as error:
+                if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENODEV:
+                    return
+                raise
+        self._interfaces.add((namespace.cookie, index))
+
+    def forget_interface(self, namespace: Namespace, present: set[int]) -> None:
+        """Forget the interfaces of *namespace* that are not *present* any more: an index may come again."""
+        self._interfaces = {
+            (cookie, index) for cookie, index in self._interfaces if cookie != namespace.cookie or index in present
+        }
+
+    def _link(self, name: str, command: Command, attributes: bytes, hook: str, needs: str) -> None:
+        try:
+            self.links.append(Link(name, bpf(command, attributes)))
+        except OSError as error:
+            remedy = "run as root" if error.errno in (errno.EPERM, errno.EACCES) and os.geteuid() else f"it needs {needs}"
+            if error.errno == errno.E2BIG:
+                remedy = "64 programs are attached there already: detach some"
+            raise NotSupportedError(f"{hook} ({name})", f"can't be attached: {os.strerror(error.errno)}", remedy) from error
+
+    def seed(self) -> None:
+        """Tell the programs whose the sockets are that were there before. Raises NotSupportedError."""
+        program = self._tracing.program_fd(SEED_PROGRAM)
+        try:
+            link = bpf(Command.LINK_CREATE, struct.pack("<IIII", program, 0, Attach.TRACE_ITER, 0))
+        except OSError as error:
+            raise NotSupportedError("iter/task_file", os.strerror(error.errno), "it needs CAP_PERFMON") from error
+        try:
+            walk = bpf(Command.ITER_CREATE, struct.pack("<II", link, 0))
+            with os.fdopen(walk, "rb") as result:
+                result.read()
+        finally:
+            os.close(link)
+
+    def statistics(self) -> dict[str, int]:
+        """Return what the programs counted: records lost and written, flows that found no room, faults of tables."""
+        cpus = os.sysconf("SC_NPROCESSORS_CONF")
+        counts = Map(self.maps["lg_stats"], 4, 8 * cpus)
+        result = {}
+        for number, name in STAT_NAMES.items():
+            values = counts.get(struct.pack("<I", number)) or b""
+            result[name] = sum(struct.unpack(f"<{len(values) // 8}Q", values))
+        return result
+
+    def executable(self, device: int, inode: int) -> str | None:
+        """Return the path of an executable that was seen to own a socket, or None."""
+        value = self.exes.get(layout.EXE_KEY.pack(inode, device, 0))
+        if value is None:
+            return None
+        count, complete, names = layout.EXE.unpack(value)
+        if not complete:
+            return None
+        width = layout.EXE_NAME_BYTES
+        parts = (names[start : start + width].split(b"\0", 1)[0] for start in range(0, count * width, width))
+        return "/" + "/".join(part.decode(errors="surrogateescape") for part in reversed(list(parts)))
+
+    def pin(self, directory: str) -> None:
+        """Let the links, and the sockets that wait to be destroyed, outlive this process. Raises OSError."""
+        for link in self.links:
+            pin(link.fd, f"{directory}/{link.name}")
+        pin(self.maps["lg_resets"], f"{directory}/resets")
+
+    def close(self) -> None:
+        """Detach what is not pinned, and let go of everything."""
+        for link in self.links:
+            os.close(link.fd)
+        self.links.clear()
+        for item in self._objects:
+            item.close()
+        self._objects.clear()
+
+
+def pin(fd: int, path: str) -> None:
+    """Pin what *fd* refers to as *path*, in a BPF file system. Raises OSError."""
+    name = ctypes.create_string_buffer(path.encode())
+    bpf(Command.OBJ_PIN, struct.pack("<QI", ctypes.addressof(name), fd))
+
+
+def pinned(path: str) -> int:
+    """Return a file descriptor of what is pinned as *path*. Raises OSError."""
+    name = ctypes.create_string_buffer(path.encode())
+    return bpf(Command.OBJ_GET, struct.pack("<Q", ctypes.addressof(name)))
+
+
+def kernel_device(device: int) -> int:
+    """Return the kernel's own number of the device that stat(2) calls *device*."""
+    return os.major(device) << 20 | os.minor(device)
+
+
+def drained(resets: Map) -> Iterator[tuple[int, bytes]]:
+    """Yield and remove the sockets that wait to be destroyed: cookie, struct lg_reset."""
+    for key in list(resets.keys()):
+        value = resets.get(key)
+        resets.delete(key)
+        if value is not None:
+            yield int.from_bytes(key, "little"), value

@@ -1,0 +1,85 @@
+"""Maps by file descriptor: look up, update, delete, walk. Raises OSError as bpf(2) does."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from struct import Struct
+from typing import Final
+
+from layergate.kernel.libbpf import Command, bpf
+
+_ELEMENT: Final = Struct("<I4xQQQ")
+_CREATE: Final = Struct("<IIIII")
+# in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags
+_BATCH: Final = Struct("<QQQQIIQQ")
+ARRAY: Final = 2
+INNER_MAP: Final = 0x1000
+
+
+def _address(buffer: ctypes.Array[ctypes.c_char]) -> int:
+    return ctypes.addressof(buffer)
+
+
+class Map:
+    """A map of known sizes."""
+
+    def __init__(self, fd: int, key_bytes: int, value_bytes: int) -> None:
+        self.fd, self._key_bytes, self._value_bytes = fd, key_bytes, value_bytes
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of *key*, or None."""
+        found = ctypes.create_string_buffer(self._value_bytes)
+        wanted = ctypes.create_string_buffer(key, self._key_bytes)
+        try:
+            bpf(Command.MAP_LOOKUP_ELEM, _ELEMENT.pack(self.fd, _address(wanted), _address(found), 0))
+        except FileNotFoundError:
+            return None
+        return found.raw
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Let *key* have *value*."""
+        place = ctypes.create_string_buffer(key, self._key_bytes)
+        content = ctypes.create_string_buffer(value, max(len(value), 1))
+        bpf(Command.MAP_UPDATE_ELEM, _ELEMENT.pack(self.fd, _address(place), _address(content), 0))
+
+    def delete(self, key: bytes) -> None:
+        """Remove *key*; nothing happens where it is not there."""
+        place = ctypes.create_string_buffer(key, self._key_bytes)
+        try:
+            bpf(Command.MAP_DELETE_ELEM, _ELEMENT.pack(self.fd, _address(place), 0, 0))
+        except FileNotFoundError:
+            return
+
+    def keys(self) -> Iterator[bytes]:
+        """Yield the keys. Keys that come or go meanwhile may be missed or seen twice."""
+        previous: bytes | None = None
+        while True:
+            following = ctypes.create_string_buffer(self._key_bytes)
+            place = ctypes.create_string_buffer(previous, self._key_bytes) if previous is not None else None
+            try:
+                bpf(
+                    Command.MAP_GET_NEXT_KEY,
+                    _ELEMENT.pack(self.fd, _address(place) if place is not None else 0, _address(following), 0),
+                )
+            except FileNotFoundError:
+                return
+            previous = following.raw
+            yield previous
+
+
+def make_array(value_bytes: int, count: int) -> int:
+    """Make an array map that can stand inside another map; return its file descriptor."""
+    return bpf(Command.MAP_CREATE, _CREATE.pack(ARRAY, 4, value_bytes, count, INNER_MAP))
+
+
+def update_array(fd: int, values: bytes, value_bytes: int) -> None:
+    """Write all of *values* into the array of *fd*, from its first element on. Cost: one call."""
+    count = len(values) // value_bytes
+    update_batch(fd, b"".join(number.to_bytes(4, "little") for number in range(count)), values, count)
+
+
+def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> None:
+    """Write *count* elements into the map of *fd*. Cost: one call; into a map of maps, one wait for running programs."""
+    places, contents = ctypes.create_string_buffer(keys, len(keys)), ctypes.create_string_buffer(values, len(values))
+    bpf(Command.MAP_UPDATE_BATCH, _BATCH.pack(0, 0, _address(places), _address(contents), count, fd, 0, 0))
