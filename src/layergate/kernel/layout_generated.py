@@ -201,7 +201,7 @@ CACHED_HARD: Final = 5  # at 19
 CACHED_PAD: Final = 6  # at 20
 
 # struct lg_side
-SIDE: Final = Struct("<QQIIIIII")
+SIDE: Final = Struct("<QQIIIIIIII")
 SIDE_COOKIE: Final = 0  # at 0
 SIDE_FILTER: Final = 1  # at 8
 SIDE_BITS: Final = 2  # at 16
@@ -210,15 +210,17 @@ SIDE_NEXT_OUT: Final = 4  # at 24
 SIDE_NEXT_IN: Final = 5  # at 28
 SIDE_STREAM: Final = 6  # at 32
 SIDE_PENDING: Final = 7  # at 36
+SIDE_INTERFACE: Final = 8  # at 40
+SIDE_PAD: Final = 9  # at 44
 
 # struct lg_flow
-FLOW: Final = Struct("<QQII80s288s")
+FLOW: Final = Struct("<QQII96s288s")
 FLOW_ID: Final = 0  # at 0
 FLOW_CHANGED: Final = 1  # at 8
 FLOW_ISN: Final = 2  # at 16
 FLOW_OWN_DROPS: Final = 3  # at 20
 FLOW_SIDE: Final = 4  # at 24
-FLOW_CACHED: Final = 5  # at 104
+FLOW_CACHED: Final = 5  # at 120
 
 # struct lg_reset
 RESET: Final = Struct("<Q2Q2QHHI")

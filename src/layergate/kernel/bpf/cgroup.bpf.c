@@ -510,6 +510,7 @@ int lg_egress(struct __sk_buff *skb)
 		if (!own->cookie && !(packet.flags & SYN))
 			own->cookie = bpf_get_socket_cookie(skb);
 		own->bits |= LG_SIDE_OURS | LG_SIDE_HAS_SOCKET;
+		own->interface = skb->ifindex;
 		reconciled = packet.flags & RST ? 0 : bytes_reconciled(own, sk);
 	}
 	begin_packet(&scan.r, &packet, flow, sender, 0, netns, skb->ifindex);
@@ -616,6 +617,7 @@ int lg_ingress(struct __sk_buff *skb)
 				own->stream |= LG_STREAM_ESTABLISHED;
 		}
 		own->bits |= LG_SIDE_OURS | LG_SIDE_HAS_SOCKET;
+		own->interface = skb->ifindex;
 	}
 	begin_packet(&scan.r, &packet, flow, side, 1, netns, skb->ifindex);
 	if (!flow) {
@@ -690,21 +692,20 @@ static __noinline int on_established(struct lg_packet *packet, struct lg_owner *
 	struct lg_scan scan = {};
 	struct lg_flow *flow;
 	struct lg_side *own;
-	__u32 sender = LG_CLIENT, loopback;
+	__u32 sender = LG_CLIENT, interface = 0;
 
 	if (!packet)
 		return 1;
 	flow = find_flow(netns, packet, &sender);
-	begin_packet(&scan.r, packet, flow, side, 0, netns, 0);
-	scan.r.cookie = cookie;
-	scan.r.scalar[LG_FIELD_DIRECTION] = side == LG_SERVER;
 	if (flow) {
 		own = side_of(flow, side);
 		own->cookie = cookie;
 		own->stream |= LG_STREAM_ESTABLISHED;
+		interface = own->interface;
 	}
-	loopback = is_loopback(packet->destination, packet->v6) || compare(packet->source, packet->destination) == 0;
-	scan.r.scalar[LG_FIELD_FLAGS] = loopback ? IS_LOOPBACK : 0;
+	begin_packet(&scan.r, packet, flow, side, 0, netns, interface);
+	scan.r.cookie = cookie;
+	scan.r.scalar[LG_FIELD_DIRECTION] = side == LG_SERVER;
 	if (indicate(&scan, LAYER_ALE_FLOW_ESTABLISHED(packet->v6), name_owner(&scan.r, owner) | KNOWS_FLOW | KNOWS(DIRECTION),
 		     0) == LG_BLOCK) {
 		ask_reset(&scan.r);
@@ -737,7 +738,7 @@ static __noinline int on_close(struct lg_packet *packet, struct lg_owner *owner,
 		return 1;
 	if (!listener)
 		flow = find_flow(netns, packet, &side);
-	begin_packet(&scan.r, packet, flow, listener ? LG_SERVER : side, 0, netns, 0);
+	begin_packet(&scan.r, packet, flow, listener ? LG_SERVER : side, 0, netns, flow ? side_of(flow, side)->interface : 0);
 	if (listener) {
 		present &= ~(KNOWS(IP_REMOTE_ADDRESS) | KNOWS(IP_REMOTE_PORT));
 		if (is_any(packet->source))
@@ -754,8 +755,6 @@ static __noinline int on_close(struct lg_packet *packet, struct lg_owner *owner,
 		scan.r.cookie = owner->cookie;
 	if (flow)
 		scan.r.cookie = side_of(flow, side)->cookie;
-	if (is_loopback(packet->source, packet->v6))
-		scan.r.scalar[LG_FIELD_FLAGS] = IS_LOOPBACK;
 	indicate(&scan, LAYER_ALE_ENDPOINT_CLOSURE(packet->v6), name_owner(&scan.r, owner) | present, 0);
 	return 1;
 }

@@ -244,6 +244,8 @@ struct lg_side {
 	__u32 next_in;
 	__u32 stream;   /* LG_STREAM_* */
 	__u32 pending; /* bytes that came before the flow was established */
+	__u32 interface;
+	__u32 pad;
 };
 
 /* What is remembered of a flow: its sides, and what each layer said of its packets (by side and LG_CACHE_*). */
