@@ -114,4 +114,5 @@ def _told(results: list[tuple[Sublayer, tuple[Filter, ...]]], final: Action) -> 
             lost=matched[1:],
             took_effect=decided is not None and decided.action is final,
             effect=effect,
+            weights=tuple(map(effective_weight, matched)),
         )

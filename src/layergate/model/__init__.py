@@ -19,7 +19,16 @@ from layergate.model.catalogue import (
     layers_named,
 )
 from layergate.model.errors import InputError, InternalError, NotSupportedError, PolicyError, Problem
-from layergate.model.indication import Direction, Flag, Indication, Process, SublayerVerdict, Verdict
+from layergate.model.indication import (
+    AddressType,
+    Direction,
+    Flag,
+    Indication,
+    Process,
+    ReauthorizeReason,
+    SublayerVerdict,
+    Verdict,
+)
 from layergate.model.policy import Action, Condition, Filter, FilterFlag, Policy, Sublayer
 from layergate.model.values import AddressMask, DataType, MatchType, Range, Value
 
@@ -30,6 +39,7 @@ __all__ = [
     "SUBLAYER_UNIVERSAL",
     "Action",
     "AddressMask",
+    "AddressType",
     "Condition",
     "DataType",
     "Direction",
@@ -49,6 +59,7 @@ __all__ = [
     "Problem",
     "Process",
     "Range",
+    "ReauthorizeReason",
     "Sublayer",
     "SublayerVerdict",
     "Value",

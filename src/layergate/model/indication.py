@@ -38,6 +38,36 @@ class Flag(enum.IntFlag):
     IS_HONORING_POLICY_AUTHORIZE = 0x2000000
 
 
+class ReauthorizeReason(enum.IntFlag):
+    """FWP_CONDITION_REAUTHORIZE_REASON_*: the bits of the REAUTHORIZE_REASON field."""
+
+    POLICY_CHANGE = 0x1
+    NEW_ARRIVAL_INTERFACE = 0x2
+    NEW_NEXTHOP_INTERFACE = 0x4
+    PROFILE_CROSSING = 0x8
+    CLASSIFY_COMPLETION = 0x10
+    IPSEC_PROPERTIES_CHANGED = 0x20
+    MID_STREAM_INSPECTION = 0x40
+    SOCKET_PROPERTY_CHANGED = 0x80
+    NEW_INBOUND_MCAST_BCAST_PACKET = 0x100
+    EDP_POLICY_CHANGED = 0x200
+    PRECLASSIFY_REMOTEPORT_LAYER_CHANGE = 0x2000
+    PROXY_HANDLE_CHANGED = 0x4000
+    PRECLASSIFY_POLICY_CHANGED = 0x8000
+    CHECK_OFFLOAD = 0x10000
+
+
+class AddressType(enum.IntEnum):
+    """NL_ADDRESS_TYPE: the values of the *_ADDRESS_TYPE fields."""
+
+    UNSPECIFIED = 0
+    UNICAST = 1
+    ANYCAST = 2
+    MULTICAST = 3
+    BROADCAST = 4
+    INVALID = 5
+
+
 class Direction(enum.IntEnum):
     """FWP_DIRECTION: the values of the DIRECTION field."""
 
@@ -82,7 +112,7 @@ class SublayerVerdict:
 
     *matched*: its matching filters, heaviest first. *decided*: the first of them, which ends the sublayer; None where
     nothing matched. *lost*: the matching filters that were not heard. *effect*: how arbitration took the result, in words.
-    *took_effect*: whether it set or kept the final action.
+    *took_effect*: whether it set or kept the final action. *weights*: the effective weights of *matched*, in its order.
     """
 
     sublayer: Sublayer
@@ -91,6 +121,7 @@ class SublayerVerdict:
     lost: tuple[Filter, ...]
     took_effect: bool
     effect: str
+    weights: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

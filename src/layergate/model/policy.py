@@ -52,7 +52,8 @@ class Filter:
     """A filter at one layer.
 
     *weight* is EMPTY (automatic), UINT8 0 to 15 (automatic within that range) or UINT64 (as is). *id* is the run-time id,
-    never 0. *error* is the errno that a blocked call returns (0: EPERM). *line* is where a file defines it, 0 if nowhere.
+    never 0. *error* is the errno that a blocked call returns (0: EPERM). *line* is where a file defines it, 0 if nowhere;
+    *description* is for people. Neither of the two is content: filters that differ in nothing else are equal.
     """
 
     id: int
@@ -65,6 +66,7 @@ class Filter:
     flags: FilterFlag = FilterFlag.NONE
     error: int = 0
     line: int = field(default=0, compare=False)
+    description: str = field(default="", compare=False)
 
     @property
     def hard(self) -> bool:
@@ -75,9 +77,11 @@ class Filter:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Sublayers and filters that are in force together. *version* counts from 1; *layer_versions* says, by layer id, in
-    which version the layer's filters last changed (absent: never, version 1)."""
+    which version the layer's filters last changed (absent: never, version 1). *last_id* is the highest filter id ever used in
+    this run: an id is never used twice."""
 
     sublayers: tuple[Sublayer, ...] = ()
     filters: tuple[Filter, ...] = ()
     version: int = 1
     layer_versions: dict[int, int] = field(default_factory=dict, compare=False)
+    last_id: int = field(default=0, compare=False)

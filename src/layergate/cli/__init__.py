@@ -1,0 +1,95 @@
+"""The command `layergate`: one file per verb, imported only when it is asked for.
+
+A verb's module has NAME, HELP, `configure(parser)` and `run(arguments) -> status`; it may have `prepare(words) -> words`, which
+sees its command line before the parser does. Exit status: 0 done, 1 the answer is no, 2 wrong use or wrong input, 3 the
+machine can't, 130 interrupted. Errors become lines: on standard error for people, on standard output with `--json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Final
+
+from layergate.cli import output
+from layergate.model.errors import InputError, NotSupportedError, PolicyError
+
+VERBS: Final = ("trace", "run", "explain", "check", "detach", "doctor", "schema", "demo")
+
+DONE: Final = 0
+NO: Final = 1
+WRONG: Final = 2
+UNABLE: Final = 3
+INTERRUPTED: Final = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line *argv* (the process's own where None); return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    output.be_robust()
+    try:
+        return _dispatch(words)
+    except SystemExit as leaving:  # argparse has said what there is to say
+        return leaving.code if isinstance(leaving.code, int) else WRONG if leaving.code else DONE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever reads has enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _dispatch(words: list[str]) -> int:
+    """Find the verb, and run it."""
+    verb = words[0] if words else ""
+    module = _verb(verb) if verb in VERBS else None
+    if module is None:
+        return _help(words)
+    parser = argparse.ArgumentParser(prog=f"layergate {verb}", description=module.HELP, allow_abbrev=False)
+    module.configure(parser)
+    prepare = getattr(module, "prepare", list)
+    arguments = parser.parse_args(prepare(words[1:]))
+    is_json = bool(getattr(arguments, "json", False))
+    try:
+        status = int(module.run(arguments))
+        sys.stdout.flush()
+    except PolicyError as error:
+        for problem in error.problems:
+            output.problem(problem, is_json=is_json)
+        return WRONG
+    except InputError as error:
+        output.input_error(error, is_json=is_json)
+        return WRONG
+    except NotSupportedError as error:
+        output.not_supported(error, is_json=is_json)
+        return UNABLE
+    return status
+
+
+def _verb(name: str) -> ModuleType | None:
+    """Return the module of the verb *name*, None where this installation has none."""
+    place = f"{__name__}.{name}"
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name != place:
+            raise
+        return None
+
+
+def _help(words: list[str]) -> int:
+    """Say which verbs there are: what was asked for (0), or what was meant (2)."""
+    parser = argparse.ArgumentParser(
+        prog="layergate", description="The Windows Filtering Platform's model for Linux.", allow_abbrev=False
+    )
+    verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True)
+    for name in VERBS:
+        module = _verb(name)
+        if module is not None:
+            verbs.add_parser(name, help=module.HELP)
+    parser.parse_args(words)
+    return WRONG
