@@ -101,9 +101,9 @@ class Compiled:
 class _Names:
     """Gives names numbers, in the order of first use."""
 
-    def __init__(self) -> None:
-        self.apps: dict[bytes, int] = {}
-        self.units: dict[str, int] = {}
+    def __init__(self, before: Compiled | None) -> None:
+        self.apps = {name: number for number, name in enumerate(before.apps if before else (), 1)}
+        self.units = {name: number for number, name in enumerate(before.units if before else (), 1)}
 
     def of(self, condition: Condition) -> int | None:
         data = condition.value.data
@@ -114,13 +114,13 @@ class _Names:
         return None
 
 
-def compile_policy(policy: Policy) -> Compiled:
-    """Compile *policy*. Cost: O(n log n) in its conditions.
+def compile_policy(policy: Policy, before: Compiled | None = None) -> Compiled:
+    """Compile *policy*; what *before* it was named keeps its number. Cost: O(n log n) in its conditions.
 
     Raises:
         NotSupportedError: a condition that no table can express (`check` names it before).
     """
-    names, ordered = _Names(), in_order(policy)
+    names, ordered = _Names(before), in_order(policy)
     place = {sublayer.name: number for number, sublayer in enumerate(policy.sublayers)}
     tables = {}
     for layer, heard in ordered.layers.items():

@@ -272,8 +272,15 @@ int lg_sock_release(struct bpf_sock *ctx)
 	if (ctx->protocol != TCP)
 		return 1;
 	owner = bpf_sk_storage_get(&lg_owners, ctx, 0, 0);
-	if (!owner || !(owner->bits & LG_OWNER_ASSIGNED) || owner->bits & LG_OWNER_CHILD)
+	if (!owner || owner->bits & LG_OWNER_CHILD)
 		return 1;
+	if (!(owner->bits & LG_OWNER_ASSIGNED)) {
+		struct lg_record closed = {.kind = LG_KIND_CLOSED, .side = LG_NO_SIDE, .cookie = owner->cookie};
+
+		if (!(owner->bits & LG_OWNER_SEEDED))
+			emit(&closed);
+		return 1;
+	}
 	owner->bits &= ~LG_OWNER_ASSIGNED;
 	call.netns = bpf_get_netns_cookie(ctx);
 	call.local[0] = owner->address[0];
@@ -448,6 +455,16 @@ static __noinline struct lg_flow *late_flow(struct __sk_buff *skb, __u64 netns, 
 	return new_flow(netns, packet, *sender);
 }
 
+/* A flow that began before us, or whose first packet is this one: whose it is. */
+static __noinline int show_flow(struct lg_record *r, struct lg_owner *owner)
+{
+	if (!r)
+		return 0;
+	name_owner(r, owner);
+	r->kind = LG_KIND_FLOW;
+	return emit(r);
+}
+
 static __noinline int on_egress(struct lg_scan *scan, struct lg_packet *packet, struct lg_flow *flow, struct lg_owner *owner)
 {
 	__u32 side = scan ? scan->r.side : LG_CLIENT, bytes;
@@ -489,7 +506,7 @@ int lg_egress(struct __sk_buff *skb)
 	struct lg_owner *owner;
 	struct lg_flow *flow;
 	struct lg_side *own;
-	__u32 sender = LG_CLIENT, reconciled = 0;
+	__u32 sender = LG_CLIENT, reconciled = 0, late = 0;
 	__u64 netns;
 
 	if (!sk || !parse(skb, &packet))
@@ -502,8 +519,10 @@ int lg_egress(struct __sk_buff *skb)
 	flow = find_flow(netns, &packet, &sender);
 	if (flow && packet.flags & SYN && !(packet.flags & ACK) && sender == LG_CLIENT)
 		flow->isn = packet.seq;
-	if (!flow)
+	if (!flow) {
 		flow = late_flow(skb, netns, &packet, 0, &sender);
+		late = 1;
+	}
 	owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
 	if (flow) {
 		own = side_of(flow, sender);
@@ -514,6 +533,8 @@ int lg_egress(struct __sk_buff *skb)
 		reconciled = packet.flags & RST ? 0 : bytes_reconciled(own, sk);
 	}
 	begin_packet(&scan.r, &packet, flow, sender, 0, netns, skb->ifindex);
+	if (flow && late)
+		show_flow(&scan.r, owner);
 	if (flow && reconciled)
 		indicate_stream(&scan, flow, 1, reconciled);
 	if (!flow) {
@@ -590,7 +611,7 @@ int lg_ingress(struct __sk_buff *skb)
 	struct lg_owner *owner = 0;
 	struct lg_flow *flow;
 	struct lg_side *own;
-	__u32 sender = LG_CLIENT, side, listening;
+	__u32 sender = LG_CLIENT, side, listening, late = 0;
 	__u64 netns;
 
 	if (!sk || !parse(skb, &packet))
@@ -600,8 +621,10 @@ int lg_ingress(struct __sk_buff *skb)
 	/* Another SYN of another start: the tuple is used again. */
 	if (flow && packet.flags & SYN && !(packet.flags & ACK) && sender == LG_CLIENT && flow->isn != packet.seq)
 		flow = new_flow(netns, &packet, LG_CLIENT);
-	if (!flow)
+	if (!flow) {
 		flow = late_flow(skb, netns, &packet, 1, &sender);
+		late = 1;
+	}
 	side = sender == LG_CLIENT ? LG_SERVER : LG_CLIENT;
 	listening = sk->state == BPF_TCP_LISTEN || sk->state == BPF_TCP_NEW_SYN_RECV;
 	sk = bpf_sk_fullsock(sk);
@@ -620,6 +643,8 @@ int lg_ingress(struct __sk_buff *skb)
 		own->interface = skb->ifindex;
 	}
 	begin_packet(&scan.r, &packet, flow, side, 1, netns, skb->ifindex);
+	if (flow && late)
+		show_flow(&scan.r, owner);
 	if (!flow) {
 		if (indicate(&scan, LAYER_INBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 0) == LG_BLOCK)
 			return 0;

@@ -188,7 +188,7 @@ static __noinline int emit(struct lg_record *r)
 		return 0;
 	if (config.emit < LG_EMIT_ALL && r->kind == LG_KIND_INDICATION && r->action != LG_BLOCK)
 		return 0;
-	if (config.emit < LG_EMIT_ALL && (r->kind == LG_KIND_FLOW || r->kind == LG_KIND_OWN_DROP))
+	if (config.emit < LG_EMIT_ALL && (r->kind == LG_KIND_FLOW || r->kind == LG_KIND_CLOSED))
 		return 0;
 	r->time = bpf_ktime_get_ns();
 	if (bpf_ringbuf_output(&lg_events, r, sizeof(*r), 0))

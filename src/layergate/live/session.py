@@ -1,0 +1,213 @@
+"""A policy in force for a control group: from nothing attached to nothing attached.
+
+Data flows one way: policy → store (ids, versions) → compile → kernel tables; the kernel decides; its ring → narrator →
+whoever watches. `serve` is the whole upkeep, called again and again: it reads the ring, destroys the sockets that a block is
+to reset, follows executables, units and interfaces that come and go, and forgets flows that ended.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from layergate.analysis import findings
+from layergate.compile import Compiled, compile_policy
+from layergate.kernel import layout_generated as layout
+from layergate.kernel.cgroups import Hierarchy
+from layergate.kernel.hooks import HOOKS
+from layergate.kernel.libbpf import kernel_enum
+from layergate.kernel.loader import Programs, Settings, drained
+from layergate.kernel.netns import Namespace
+from layergate.kernel.ring import Ring
+from layergate.kernel.sockdiag import Destroyer
+from layergate.live.identities import Identities
+from layergate.live.narrator import Narrator, Told
+from layergate.model import Policy, PolicyError, Problem
+from layergate.store import succeed
+
+UPKEEP_S: Final = 0.5
+SWEEP_S: Final = 10.0
+# A TIME_WAIT lasts 60 s and may still answer; a handshake that never ends is given up after 127 s.
+CLOSED_KEPT_NS: Final = 65_000_000_000
+OPENING_KEPT_NS: Final = 130_000_000_000
+REASON_PREFIX: Final = "SKB_DROP_REASON_"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a policy holds: a control group, the interfaces of network namespaces.
+
+    *namespaces*: names; () is the one that we are in. *everything*: names of interfaces on which all packets count, not
+    those of the group's flows alone.
+    """
+
+    cgroup: str
+    own_cgroup: bool = False
+    namespaces: tuple[str, ...] = ()
+    everything: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Place:
+    """A network namespace that we look after."""
+
+    namespace: Namespace
+    destroyer: Destroyer
+    watch: object
+
+
+@dataclass
+class Session:
+    """A policy in force. Use it as a context manager: leaving it detaches everything that is not pinned."""
+
+    hierarchy: Hierarchy
+    scope: Scope
+    emit: int = layout.EMIT_ALL
+    ring_bytes: int = 32 << 20
+    policy: Policy = field(default_factory=Policy)
+    _exit: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Session:
+        """Load and attach everything; the empty policy is in force. Raises NotSupportedError, InputError."""
+        try:
+            self._begin()
+        except BaseException:
+            self._exit.close()
+            raise
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        """Detach."""
+        self._exit.close()
+
+    def _begin(self) -> None:
+        cgroup = self.hierarchy.find(self.scope.cgroup)
+        self._exit.callback(os.close, cgroup.fd)
+        settings = Settings(cgroup, self.emit, self.scope.own_cgroup, self.ring_bytes)
+        self.programs = Programs(settings)
+        self._exit.callback(self.programs.close)
+        self._places: list[_Place] = []
+        for name in self.scope.namespaces or (None,):
+            namespace = Namespace(name)
+            self._exit.callback(namespace.close)
+            with namespace.entered():
+                destroyer = Destroyer()
+            self._exit.callback(destroyer.close)
+            watch = namespace.watch()
+            self._exit.callback(watch.close)
+            self._places.append(_Place(namespace, destroyer, watch))
+        self._compiled: Compiled | None = None
+        self.identities = Identities(self.programs, self.hierarchy)
+        self._exit.callback(self.identities.close)
+        self.ring = Ring(self.programs.maps["lg_events"], self.ring_bytes)
+        self._exit.callback(self.ring.close)
+        reasons = {number: name.removeprefix(REASON_PREFIX) for number, name in kernel_enum("skb_drop_reason").items()}
+        self.narrator = Narrator(self.identities, time.monotonic_ns(), reasons, self._symbol)
+        self._next_upkeep = self._next_sweep = 0.0
+        self._put(succeed(None, self.policy))
+
+    def attach(self) -> None:
+        """Attach the programs. What is in force holds from here on. Raises NotSupportedError."""
+        self.programs.attach_tracing()
+        self.programs.attach_cgroup()
+        self._follow_interfaces()
+        self.programs.seed()
+
+    def reload(self, policy: Policy) -> None:
+        """Put *policy* in force in place of what was, at once. Raises as `accepted` and `Tables.put` do; then nothing changed."""
+        self._put(succeed(self.policy, policy))
+
+    def _put(self, policy: Policy) -> None:
+        compiled = compile_policy(policy, self._compiled)
+        self.narrator.filters |= compiled.filters
+        self.narrator.sublayers = compiled.sublayers
+        self.narrator.units = compiled.units
+        self.identities.name(compiled)
+        self.programs.tables.put(compiled)
+        self.policy, self._compiled = policy, compiled
+
+    # --- upkeep -----------------------------------------------------------------------------------------------------------
+
+    def serve(self, seconds: float) -> Iterator[Told]:
+        """Wait for records, *seconds* at most; yield what they tell; keep everything in step."""
+        if self.ring.wait(seconds):
+            for record in self.ring.read():
+                yield from self.narrator.tell(record)
+        self._destroy()
+        now = time.monotonic()
+        if now >= self._next_upkeep:
+            self._next_upkeep = now + UPKEEP_S
+            self.programs.control.beat()
+            self.identities.refresh()
+            self._follow_interfaces()
+        if now >= self._next_sweep:
+            self._next_sweep = now + SWEEP_S
+            self._sweep()
+
+    def _destroy(self) -> None:
+        """Destroy the sockets that a block is to reset."""
+        for cookie, reset in drained(self.programs.resets):
+            netns = layout.RESET.unpack(reset)[layout.RESET_NETNS]
+            for place in self._places:
+                if place.namespace.cookie == netns:
+                    with suppress(OSError):
+                        place.destroyer.destroy(cookie, reset)
+
+    def _follow_interfaces(self) -> None:
+        for place in self._places:
+            present = place.namespace.interfaces()
+            self.programs.forget_interface(place.namespace, set(present))
+            for index, name in present.items():
+                self.programs.attach_interface(place.namespace, index, everything=name in self.scope.everything)
+
+    def _sweep(self) -> None:
+        """Forget flows that ended, and handshakes that never did."""
+        now = time.monotonic_ns()
+        for key in self.programs.flows.keys():  # noqa: SIM118 (a map, not a dict)
+            value = self.programs.flows.get(key)
+            if value is None:
+                continue
+            flow = layout.FLOW.unpack(value)
+            sides = [side for side in layout.SIDE.iter_unpack(flow[layout.FLOW_SIDE])]
+            ours = [side for side in sides if side[layout.SIDE_BITS] & layout.SIDE_OURS]
+            age = now - flow[layout.FLOW_CHANGED]
+            closed = all(side[layout.SIDE_BITS] & layout.SIDE_CLOSED for side in ours)
+            opened = any(side[layout.SIDE_STREAM] & layout.STREAM_ESTABLISHED for side in ours)
+            if (closed and age > CLOSED_KEPT_NS) or (not opened and age > OPENING_KEPT_NS):
+                self.programs.flows.delete(key)
+
+    @cached_property
+    def _symbols(self) -> tuple[list[int], list[str]]:
+        places, names = [], []
+        with suppress(OSError), open("/proc/kallsyms", encoding="ascii") as lines:  # noqa: PTH123 (a kernel file)
+            for line in lines:
+                address, kind, name = line.split()[:3]
+                if kind in "tTwW":
+                    places.append((int(address, 16), name))
+        places.sort()
+        return [address for address, _ in places], [name for _, name in places]
+
+    def _symbol(self, address: int) -> str:
+        """Return the function of the kernel that *address* lies in."""
+        addresses, names = self._symbols
+        index = bisect_right(addresses, address) - 1
+        return names[index] if index >= 0 and addresses[index] else "unknown place"
+
+
+def accepted(policy: Policy, file: str) -> tuple[str, ...]:
+    """Return the warnings of *policy* (of *file*). Raises PolicyError where the kernel can't enforce it as it is written."""
+    found = findings(policy, HOOKS)
+    errors = tuple(
+        Problem(file, finding.line or None, finding.object, finding.cause, finding.remedy)
+        for finding in found
+        if finding.severity == "error"
+    )
+    if errors:
+        raise PolicyError(errors)
+    return tuple(f"{file}:{finding.line}: {finding.object}: {finding.cause}" for finding in found)
