@@ -119,6 +119,10 @@ class Session:
         self._follow_interfaces()
         self.programs.seed()
 
+    def interfaces(self) -> list[list[str]]:
+        """Return the names of the interfaces of each namespace."""
+        return [list(place.namespace.interfaces().values()) for place in self._places]
+
     def reload(self, policy: Policy) -> None:
         """Put *policy* in force in place of what was, at once. Raises as `accepted` and `Tables.put` do; then nothing changed."""
         self._put(succeed(self.policy, policy))

@@ -18,7 +18,7 @@ from layergate.model.catalogue import (
     layer_named,
     layers_named,
 )
-from layergate.model.errors import InputError, InternalError, NotSupportedError, PolicyError, Problem
+from layergate.model.errors import InputError, InternalError, LayergateError, NotSupportedError, PolicyError, Problem
 from layergate.model.indication import (
     AddressType,
     Direction,
@@ -52,6 +52,7 @@ __all__ = [
     "InputError",
     "InternalError",
     "Layer",
+    "LayergateError",
     "MatchType",
     "NotSupportedError",
     "Policy",

@@ -761,25 +761,23 @@ static __noinline int on_close(struct lg_packet *packet, struct lg_owner *owner,
 
 	if (!packet)
 		return 1;
-	if (!listener)
-		flow = find_flow(netns, packet, &side);
-	begin_packet(&scan.r, packet, flow, listener ? LG_SERVER : side, 0, netns, flow ? side_of(flow, side)->interface : 0);
 	if (listener) {
+		begin_packet(&scan.r, packet, 0, LG_SERVER, 0, netns, 0);
+		scan.r.cookie = owner ? owner->cookie : 0;
 		present &= ~(KNOWS(IP_REMOTE_ADDRESS) | KNOWS(IP_REMOTE_PORT));
 		if (is_any(packet->source))
 			present &= ~KNOWS(IP_LOCAL_ADDRESS);
-	}
-	if (flow) {
+	} else {
+		flow = find_flow(netns, packet, &side);
+		if (!flow)
+			return 1;
 		own = side_of(flow, side);
 		if (own->bits & LG_SIDE_CLOSED)
 			return 1;
 		own->bits |= LG_SIDE_CLOSED;
 		flow->changed = bpf_ktime_get_ns();
+		begin_packet(&scan.r, packet, flow, side, 0, netns, own->interface);
 	}
-	if (owner)
-		scan.r.cookie = owner->cookie;
-	if (flow)
-		scan.r.cookie = side_of(flow, side)->cookie;
 	indicate(&scan, LAYER_ALE_ENDPOINT_CLOSURE(packet->v6), name_owner(&scan.r, owner) | present, 0);
 	return 1;
 }

@@ -1,0 +1,219 @@
+"""What a live session tells, as lines: aligned for people, JSON Lines for programs. Shared by `trace` and `run`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from types import FrameType
+from typing import Final
+
+from layergate.cli import output
+from layergate.live.narrator import Decided, Drop, Told
+from layergate.live.names import SystemResolver
+from layergate.live.session import Session, accepted
+from layergate.model import Action, LayergateError, Policy, PolicyError, Process
+from layergate.model.lines import indication_line, process_line
+from layergate.policyfile import load_file
+
+_ROW: Final = "{time:>10}  {host:<6}  {flow:>4}  {event:<11}  {layer:<30}  {action}  {what}"
+_HEAD: Final = "   seconds  host    flow  event        layer                           action  decided by; connection; process"
+
+
+class Teller:
+    """Prints what is told, and counts it."""
+
+    def __init__(self, *, is_json: bool) -> None:
+        self.is_json = is_json
+        self.counts: Counter[str] = Counter()
+        self._lost = 0
+        self._epoch = time.time()
+        self._headed = False
+
+    def tell(self, told: Told) -> None:
+        """Print one line."""
+        if isinstance(told, Decided):
+            self.counts["indications"] += 1
+            self.counts["blocked" if told.action is Action.BLOCK else "permitted"] += 1
+            if self.is_json:
+                output.json_line(_indication(told))
+            else:
+                self._row(_shown(told))
+        else:
+            self.counts["drops"] += 1
+            if self.is_json:
+                output.json_line(_drop(told))
+            else:
+                self._row(_shown_drop(told))
+
+    def _row(self, row: str) -> None:
+        if not self._headed:
+            self._headed = True
+            sys.stdout.write(output.paint(_HEAD, "dim") + "\n")
+        sys.stdout.write(row + "\n")
+
+    def losses(self, lost: int) -> None:
+        """Say that the ring was full, when it was since the last call."""
+        if lost > self._lost:
+            if not self.is_json:
+                self._row(output.paint(f"{lost - self._lost} events were lost here: the ring was full", "yellow"))
+            self._lost = lost
+
+    def summary(self, session: Session, command_exit: int | None) -> None:
+        """Print what there was in all."""
+        statistics = session.programs.statistics()
+        facts = {
+            "kind": "summary",
+            "epoch": round(self._epoch, 6),
+            "version": session.policy.version,
+            "flows": session.narrator.flow_count,
+            "indications": self.counts["indications"],
+            "permitted": self.counts["permitted"],
+            "blocked": self.counts["blocked"],
+            "drops": self.counts["drops"],
+            "losses": statistics["lost"],
+            "flows_without_room": statistics["flows_full"],
+            "faults": statistics["table_faults"],
+            "command_exit": command_exit,
+        }
+        if self.is_json:
+            output.json_line(facts)
+            return
+        sys.stdout.write(
+            f"{facts['indications']} indications of {facts['flows']} flows: {facts['permitted']} permitted, "
+            f"{facts['blocked']} blocked; {facts['drops']} drops; {facts['losses']} lost\n"
+        )
+
+
+def _indication(told: Decided) -> dict[str, object]:
+    return indication_line(
+        told.indication,
+        action=told.action,
+        filter_id=told.filter_id,
+        filter_name=told.filter.name if told.filter else None,
+        sublayer=told.sublayer,
+        version=told.version,
+        fields=told.fields,
+    )
+
+
+def _drop(told: Drop) -> dict[str, object]:
+    return {
+        "kind": "drop",
+        "time": told.time,
+        "host": told.host,
+        "event": told.event,
+        "flow": told.flow,
+        "protocol": told.protocol,
+        "local": told.local,
+        "remote": told.remote,
+        "process": process_line(told.process),
+        "reason": told.reason,
+        "by": told.by,
+        "layer": told.layer,
+        "filter": told.filter_id or None,
+        "filter_name": told.filter_name,
+    }
+
+
+def _shown(told: Decided) -> str:
+    one = told.indication
+    blocked = told.action is Action.BLOCK
+    decided = ""
+    if told.filter_id:
+        name = f"'{told.filter.name}'" if told.filter else f"filter {told.filter_id}"
+        decided = output.paint(f"{name} in {told.sublayer}", "bold" if blocked else "cyan")
+    return _ROW.format(
+        time=f"{one.time:.6f}",
+        host=one.host or "-",
+        flow="-" if one.flow is None else one.flow,
+        event=one.event,
+        layer=one.layer.short,
+        action=output.paint(f"{told.action:<6}", "red" if blocked else "green"),
+        what="  ".join(filter(None, (decided or "(no filter)", _ends(one.local, one.remote), _who(one.process)))),
+    )
+
+
+def _shown_drop(told: Drop) -> str:
+    by = f"{told.by}: '{told.filter_name}'" if told.filter_name else told.by
+    return _ROW.format(
+        time=f"{told.time:.6f}",
+        host=told.host or "-",
+        flow="-" if told.flow is None else told.flow,
+        event=told.event,
+        layer=output.paint(f"{'dropped, ' + told.reason:<30}", "yellow"),
+        action=output.paint("drop  ", "yellow"),
+        what="  ".join(filter(None, (f"by {by}", _ends(told.local, told.remote), _who(told.process)))),
+    )
+
+
+def _ends(local: str | None, remote: str | None) -> str:
+    return f"{local or '?'} - {remote}" if remote else local or ""
+
+
+def _who(process: Process | None) -> str:
+    if process is None:
+        return ""
+    name = PurePosixPath(process.app).name if process.app else "?"
+    return output.paint(f"{name}[{process.pid}]", "dim")
+
+
+# --- a policy that can be read again ---------------------------------------------------------------------------------------
+
+
+def load(path: str | None) -> Policy:
+    """Return the policy of *path* (None: nothing is filtered), said what it warns of. Raises PolicyError."""
+    if path is None:
+        return Policy()
+    loaded = load_file(path, SystemResolver())
+    warnings = accepted(loaded.policy, path)
+    for warning in (*map(str, loaded.warnings), *warnings):
+        sys.stderr.write(f"layergate: warning: {warning}\n")
+    return loaded.policy
+
+
+def reload(session: Session, path: str | None, teller: Teller) -> None:
+    """Read the policy again and put it in force; where it has an error, say so and leave the old one in force."""
+    if path is None:
+        return
+    try:
+        session.reload(load(path))
+    except PolicyError as error:
+        for problem in error.problems:
+            output.problem(problem, is_json=teller.is_json)
+    except (LayergateError, OSError) as error:
+        sys.stderr.write(f"layergate: {error}\n")
+    else:
+        sys.stderr.write(f"layergate: {path} is in force, version {session.policy.version}\n")
+        return
+    sys.stderr.write(f"layergate: version {session.policy.version} stays in force\n")
+
+
+@dataclass
+class Signals:
+    """What was asked for by signal, since it was last looked at. Use it as a context manager."""
+
+    stop: int = 0
+    again: bool = False
+    _before: dict[int, object] = field(default_factory=dict)
+
+    def __enter__(self) -> Signals:
+        """Take the signals over."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        """Give them back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if number == signal.SIGHUP:
+            self.again = True
+        else:
+            self.stop = number
