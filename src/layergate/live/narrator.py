@@ -196,13 +196,8 @@ class Narrator:
         number = self._scalar(record, "ALE_PACKAGE_ID")
         if number:
             return self.units[number - 1]
-        if record[layout.RECORD_KIND] == layout.KIND_INDICATION and not self._knows(record, "ALE_PACKAGE_ID"):
-            return None
-        return self.names.unit(record[layout.RECORD_CGROUP])
-
-    @staticmethod
-    def _knows(record: Record, name: str) -> bool:
-        return bool(record[layout.RECORD_KNOWN] >> field_numbers()[name] & 1)
+        known = record[layout.RECORD_KNOWN] >> field_numbers()["ALE_PACKAGE_ID"] & 1
+        return self.names.unit(record[layout.RECORD_CGROUP]) if known else None
 
     # --- indications -----------------------------------------------------------------------------------------------------
 

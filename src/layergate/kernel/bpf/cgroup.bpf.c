@@ -460,7 +460,7 @@ static __noinline int show_flow(struct lg_record *r, struct lg_owner *owner)
 {
 	if (!r)
 		return 0;
-	name_owner(r, owner);
+	r->known = name_owner(r, owner);
 	r->kind = LG_KIND_FLOW;
 	return emit(r);
 }
@@ -706,9 +706,7 @@ static __noinline int on_connecting(struct lg_packet *packet, struct lg_owner *o
 		owner->port = packet->source_port;
 	}
 	begin_packet(&scan.r, packet, flow, LG_CLIENT, 0, netns, 0);
-	name_owner(&scan.r, owner);
-	scan.r.kind = LG_KIND_FLOW;
-	emit(&scan.r);
+	show_flow(&scan.r, owner);
 	return 1;
 }
 

@@ -66,7 +66,7 @@ static __noinline int socket_state(struct __sk_buff *skb, const struct lg_packet
 		*whose = owner ? OURS : FOREIGN;
 		if (owner) {
 			owner_in->cookie = owner->cookie;
-			name_owner(owner_in, owner);
+			owner_in->known = name_owner(owner_in, owner);
 		}
 	}
 	bpf_sk_release(found);
