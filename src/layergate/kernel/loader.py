@@ -85,6 +85,7 @@ class Programs:
         self._objects: list[BpfObject] = []
         self._tcx: dict[tuple[int, bool], BpfObject] = {}
         self._interfaces: set[tuple[int, int]] = set()
+        self._pins: str | None = None
         try:
             self._cgroup = self._load("cgroup", settings.packed())
             self._tracing = self._load("tracing", settings.packed())
@@ -162,7 +163,10 @@ class Programs:
 
     def _link(self, name: str, command: Command, attributes: bytes, hook: str, needs: str) -> None:
         try:
-            self.links.append(Link(name, bpf(command, attributes)))
+            link = Link(name, bpf(command, attributes))
+            self.links.append(link)
+            if self._pins is not None:
+                pin(link.fd, f"{self._pins}/{name}{self._suffix}")
         except OSError as error:
             remedy = "run as root" if error.errno in (errno.EPERM, errno.EACCES) and os.geteuid() else f"it needs {needs}"
             if error.errno == errno.E2BIG:
@@ -206,10 +210,18 @@ class Programs:
         return "/" + "/".join(part.decode(errors="surrogateescape") for part in reversed(list(parts)))
 
     def pin(self, directory: str) -> None:
-        """Let the links, and the sockets that wait to be destroyed, outlive this process. Raises OSError."""
+        """Let the links, also those to come, and the sockets that wait to be destroyed outlive us. Raises OSError.
+
+        Names end with our process id: those of a run before us may stand beside them until it is taken over.
+        """
+        self._pins = directory
         for link in self.links:
-            pin(link.fd, f"{directory}/{link.name}")
-        pin(self.maps["lg_resets"], f"{directory}/resets")
+            pin(link.fd, f"{directory}/{link.name}{self._suffix}")
+        pin(self.maps["lg_resets"], f"{directory}/resets{self._suffix}")
+
+    @property
+    def _suffix(self) -> str:
+        return f"-{os.getpid()}"
 
     def close(self) -> None:
         """Detach what is not pinned, and let go of everything."""

@@ -23,12 +23,14 @@ from layergate.kernel.cgroups import Hierarchy
 from layergate.kernel.hooks import HOOKS
 from layergate.kernel.libbpf import kernel_enum
 from layergate.kernel.loader import Programs, Settings, drained
+from layergate.kernel.maps import Map
 from layergate.kernel.netns import Namespace
 from layergate.kernel.ring import Ring
 from layergate.kernel.sockdiag import Destroyer
+from layergate.live import pinning
 from layergate.live.identities import Identities
 from layergate.live.narrator import Narrator, Told
-from layergate.model import Policy, PolicyError, Problem
+from layergate.model import NotSupportedError, Policy, PolicyError, Problem
 from layergate.store import succeed
 
 UPKEEP_S: Final = 0.5
@@ -119,6 +121,28 @@ class Session:
         self._follow_interfaces()
         self.programs.seed()
 
+    def pin(self) -> None:
+        """Let enforcement outlive this process. Raises NotSupportedError."""
+        try:
+            self.programs.pin(pinning.directory(self.programs.settings.cgroup.id))
+        except OSError as error:
+            raise NotSupportedError("--pin", f"can't pin: {error.strerror}", "layergate detach --all, then again") from error
+
+    def take_over(self) -> int:
+        """Take over from a run that pinned for this control group: do what waited for it, then remove its pins.
+
+        Called when our own programs are attached, so that enforcement has no gap. Returns how many pins were removed.
+        """
+        ours = f"-{os.getpid()}"
+        count = 0
+        for place in pinning.left():
+            if place.name == str(self.programs.settings.cgroup.id):
+                old = {name for name in pinning.names(place) if not name.endswith(ours)}
+                for resets in pinning.waiting(place, old):
+                    self._destroy(resets)
+                count += pinning.remove(place, old)
+        return count
+
     def interfaces(self) -> list[list[str]]:
         """Return the names of the interfaces of each namespace."""
         return [list(place.namespace.interfaces().values()) for place in self._places]
@@ -143,7 +167,7 @@ class Session:
         if self.ring.wait(seconds):
             for record in self.ring.read():
                 yield from self.narrator.tell(record)
-        self._destroy()
+        self._destroy(self.programs.resets)
         now = time.monotonic()
         if now >= self._next_upkeep:
             self._next_upkeep = now + UPKEEP_S
@@ -154,9 +178,9 @@ class Session:
             self._next_sweep = now + SWEEP_S
             self._sweep()
 
-    def _destroy(self) -> None:
+    def _destroy(self, resets: Map) -> None:
         """Destroy the sockets that a block is to reset."""
-        for cookie, reset in drained(self.programs.resets):
+        for cookie, reset in drained(resets):
             netns = layout.RESET.unpack(reset)[layout.RESET_NETNS]
             for place in self._places:
                 if place.namespace.cookie == netns:

@@ -1,0 +1,78 @@
+"""`layergate run`: a policy in force, in the foreground, until Ctrl-C.
+
+Fail-open: when this process ends, however it ends, nothing stays attached. With --pin fail-closed: the kernel goes on
+deciding by the policy until the next `run` for the same control group takes over, or `layergate detach --all`.
+What is blocked or dropped is printed; with --all everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Final
+
+from layergate.cli.telling import Signals, Teller, load, reload
+from layergate.kernel import layout_generated as layout
+from layergate.kernel.cgroups import Hierarchy
+from layergate.live.session import Scope, Session
+from layergate.model import InputError
+
+NAME: Final = "run"
+HELP: Final = "enforce a policy until Ctrl-C"
+
+POLL_S: Final = 0.05
+QUIET_RING_BYTES: Final = 4 << 20
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--policy", metavar="FILE", required=True, help="the policy; SIGHUP reads it again")
+    parser.add_argument("--cgroup", metavar="PATH", default="/", help="only this control group (default: the whole host)")
+    parser.add_argument(
+        "--interface", metavar="IF", action="append", default=[], help="decide on all that passes IF, not only these flows"
+    )
+    parser.add_argument("--netns", metavar="NAME", action="append", default=[], help="in these network namespaces")
+    parser.add_argument("--pin", action="store_true", help="stay in force when this process ends (fail-closed)")
+    parser.add_argument("--all", action="store_true", help="print every indication, not only what is blocked")
+    parser.add_argument("--json", action="store_true", help="print JSON Lines")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Enforce."""
+    policy = load(arguments.policy)
+    teller = Teller(is_json=arguments.json)
+    hierarchy = Hierarchy()
+    scope = Scope(arguments.cgroup, False, tuple(arguments.netns), tuple(arguments.interface))
+    emit, ring = (layout.EMIT_ALL, 32 << 20) if arguments.all else (layout.EMIT_BLOCKS, QUIET_RING_BYTES)
+    with Signals() as asked, Session(hierarchy, scope, emit, ring, policy) as session:
+        missing = set(scope.everything).difference(*session.interfaces())
+        if missing:
+            raise InputError(f"there is no interface {', '.join(sorted(missing))}", "ip link names them")
+        session.attach()
+        if arguments.pin:
+            session.pin()
+        taken = session.take_over()
+        if taken:
+            sys.stderr.write("layergate: took over from a run that had ended and stayed in force\n")
+        _say(session, arguments)
+        while not asked.stop:
+            for told in session.serve(POLL_S):
+                teller.tell(told)
+            teller.losses(session.programs.statistics()["lost"])
+            sys.stdout.flush()
+            if asked.again:
+                asked.again = False
+                reload(session, arguments.policy, teller)
+        for told in session.narrator.rest():
+            teller.tell(told)
+        teller.summary(session, None)
+    if arguments.pin:
+        sys.stderr.write("layergate: the policy stays in force; layergate detach --all ends it\n")
+    return 0
+
+
+def _say(session: Session, arguments: argparse.Namespace) -> None:
+    count = len(session.policy.filters)
+    where = "the whole host" if arguments.cgroup == "/" else arguments.cgroup
+    stays = ", and stays when this ends" if arguments.pin else ""
+    sys.stderr.write(f"layergate: {arguments.policy} is in force for {where}: {count} filters{stays}; Ctrl-C ends it\n")
