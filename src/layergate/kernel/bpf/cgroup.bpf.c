@@ -14,6 +14,13 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define FAIL_ERRNO 1 /* EPERM */
 
+/* What a program returns must be 0 or 1 in the verifier's eyes too, which do not see into a global function. */
+static __always_inline int passed(int value)
+{
+	asm volatile("" : "+r"(value));
+	return value ? 1 : 0;
+}
+
 struct call {
 	__u64 local[2];
 	__u64 remote[2];
@@ -26,28 +33,28 @@ struct call {
 };
 
 /* One layer of a call. Returns the action. */
-static __noinline int indicate_call(struct call *call, struct lg_owner *owner, __u32 layer, __u32 present, __u32 flags)
+__noinline int indicate_call(struct call *call, struct lg_owner *owner, __u32 layer, __u32 present, __u32 flags)
 {
-	struct lg_scan scan = {};
+	struct lg_record r = {};
 
 	if (!call || !owner)
 		return LG_PERMIT;
-	scan.r.cookie = owner->cookie;
-	scan.r.netns = call->netns;
-	scan.r.side = LG_NO_SIDE;
-	scan.r.bits = call->v6 ? LG_BIT_V6 : 0;
-	scan.r.address[0] = call->local[0];
-	scan.r.address[1] = call->local[1];
-	scan.r.address[2] = call->remote[0];
-	scan.r.address[3] = call->remote[1];
-	scan.r.scalar[LG_FIELD_IP_PROTOCOL] = TCP;
-	scan.r.scalar[LG_FIELD_IP_LOCAL_PORT] = call->local_port;
-	scan.r.scalar[LG_FIELD_IP_REMOTE_PORT] = call->remote_port;
-	scan.r.scalar[LG_FIELD_FLAGS] = flags;
-	present |= name_owner(&scan.r, owner) | KNOWS(IP_PROTOCOL) | KNOWS(FLAGS) | KNOWS(REAUTHORIZE_REASON);
-	if (indicate(&scan, layer, present, 0) == LG_BLOCK) {
-		owner->filter = scan.r.filter;
-		bpf_set_retval(-(int)(scan.r.error ? scan.r.error : FAIL_ERRNO));
+	r.cookie = owner->cookie;
+	r.netns = call->netns;
+	r.side = LG_NO_SIDE;
+	r.bits = call->v6 ? LG_BIT_V6 : 0;
+	r.address[0] = call->local[0];
+	r.address[1] = call->local[1];
+	r.address[2] = call->remote[0];
+	r.address[3] = call->remote[1];
+	r.scalar[LG_FIELD_IP_PROTOCOL] = TCP;
+	r.scalar[LG_FIELD_IP_LOCAL_PORT] = call->local_port;
+	r.scalar[LG_FIELD_IP_REMOTE_PORT] = call->remote_port;
+	r.scalar[LG_FIELD_FLAGS] = flags;
+	present |= name_owner(&r, owner) | KNOWS(IP_PROTOCOL) | KNOWS(FLAGS) | KNOWS(REAUTHORIZE_REASON);
+	if (indicate(&r, layer, present, 0) == LG_BLOCK) {
+		owner->filter = r.filter;
+		bpf_set_retval(-(int)(r.error ? r.error : FAIL_ERRNO));
 		return LG_BLOCK;
 	}
 	return LG_PERMIT;
@@ -74,7 +81,7 @@ static __always_inline void unmap(struct call *call, const __u64 *decisive)
 	call->remote[1] = (__u32)call->remote[1];
 }
 
-static __noinline int on_bind(struct call *call, struct lg_owner *owner)
+__noinline int on_bind(struct call *call, struct lg_owner *owner)
 {
 	if (!call || !owner)
 		return 1;
@@ -101,7 +108,7 @@ int lg_bind4(struct bpf_sock_addr *ctx)
 	call.netns = bpf_get_netns_cookie(ctx);
 	call.local[1] = bpf_ntohl(ctx->user_ip4);
 	call.local_port = bpf_ntohs(ctx->user_port);
-	return on_bind(&call, owner);
+	return passed(on_bind(&call, owner));
 }
 
 SEC("cgroup/bind6")
@@ -127,10 +134,10 @@ int lg_bind6(struct bpf_sock_addr *ctx)
 	call.local_port = bpf_ntohs(ctx->user_port);
 	call.v6 = 1;
 	unmap(&call, call.local);
-	return on_bind(&call, owner);
+	return passed(on_bind(&call, owner));
 }
 
-static __noinline int on_assignment(struct call *call, struct lg_owner *owner, int implicit)
+__noinline int on_assignment(struct call *call, struct lg_owner *owner, int implicit)
 {
 	if (!call || !owner)
 		return 1;
@@ -159,7 +166,7 @@ int lg_post_bind4(struct bpf_sock *ctx)
 	call.netns = bpf_get_netns_cookie(ctx);
 	call.local[1] = bpf_ntohl(ctx->src_ip4);
 	call.local_port = ctx->src_port;
-	return on_assignment(&call, owner, 0);
+	return passed(on_assignment(&call, owner, 0));
 }
 
 SEC("cgroup/post_bind6")
@@ -183,10 +190,10 @@ int lg_post_bind6(struct bpf_sock *ctx)
 	call.local_port = ctx->src_port;
 	call.v6 = 1;
 	unmap(&call, call.local);
-	return on_assignment(&call, owner, 0);
+	return passed(on_assignment(&call, owner, 0));
 }
 
-static __noinline int on_connect(struct call *call, struct lg_owner *owner)
+__noinline int on_connect(struct call *call, struct lg_owner *owner)
 {
 	__u32 remote = KNOWS(IP_REMOTE_ADDRESS) | KNOWS(IP_REMOTE_PORT);
 	__u32 flags, known;
@@ -228,7 +235,7 @@ int lg_connect4(struct bpf_sock_addr *ctx)
 	call.local_port = sk->src_port;
 	call.remote[1] = bpf_ntohl(ctx->user_ip4);
 	call.remote_port = bpf_ntohs(ctx->user_port);
-	return on_connect(&call, owner);
+	return passed(on_connect(&call, owner));
 }
 
 SEC("cgroup/connect6")
@@ -260,7 +267,7 @@ int lg_connect6(struct bpf_sock_addr *ctx)
 	call.remote_port = bpf_ntohs(ctx->user_port);
 	call.v6 = 1;
 	unmap(&call, call.remote);
-	return on_connect(&call, owner);
+	return passed(on_connect(&call, owner));
 }
 
 SEC("cgroup/sock_release")
@@ -292,40 +299,40 @@ int lg_sock_release(struct bpf_sock *ctx)
 }
 
 /* What the flow's owner and the layer that authorised it say now. Returns the action. */
-static __noinline int reauthorize(struct lg_scan *scan, struct lg_flow *flow, struct lg_owner *owner, __u32 side)
+__noinline int reauthorize(struct lg_record *r, struct lg_flow *flow, struct lg_owner *owner, __u32 side)
 {
 	struct lg_side *own;
 	__u32 layer, present, version;
 	int v6, action;
 
-	if (!scan || !flow)
+	if (!r || !flow)
 		return LG_PERMIT;
 	own = side_of(flow, side);
-	v6 = scan->r.bits & LG_BIT_V6;
+	v6 = r->bits & LG_BIT_V6;
 	layer = side == LG_CLIENT ? LAYER_ALE_AUTH_CONNECT(v6) : LAYER_ALE_AUTH_RECV_ACCEPT(v6);
 	version = layer_version(layer);
 	if (own->bits & LG_SIDE_AUTHORIZED && own->ale_version == version)
 		return LG_PERMIT;
-	present = name_owner(&scan->r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON);
-	scan->r.scalar[LG_FIELD_FLAGS] |= IS_REAUTHORIZE;
-	scan->r.scalar[LG_FIELD_REAUTHORIZE_REASON] = POLICY_CHANGE;
-	scan->r.bits |= LG_BIT_REAUTHORIZE;
+	present = name_owner(r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON);
+	r->scalar[LG_FIELD_FLAGS] |= IS_REAUTHORIZE;
+	r->scalar[LG_FIELD_REAUTHORIZE_REASON] = POLICY_CHANGE;
+	r->bits |= LG_BIT_REAUTHORIZE;
 	own->bits |= LG_SIDE_AUTHORIZED;
 	own->ale_version = version;
-	action = indicate(scan, layer, present, 0);
+	action = indicate(r, layer, present, 0);
 	if (action == LG_BLOCK) {
 		own->bits |= LG_SIDE_BLOCKED;
-		own->filter = scan->r.filter;
-		ask_reset(&scan->r);
+		own->filter = r->filter;
+		ask_reset(r);
 	}
-	scan->r.scalar[LG_FIELD_FLAGS] &= ~IS_REAUTHORIZE;
-	scan->r.scalar[LG_FIELD_REAUTHORIZE_REASON] = 0;
-	scan->r.bits &= ~LG_BIT_REAUTHORIZE;
+	r->scalar[LG_FIELD_FLAGS] &= ~IS_REAUTHORIZE;
+	r->scalar[LG_FIELD_REAUTHORIZE_REASON] = 0;
+	r->bits &= ~LG_BIT_REAUTHORIZE;
 	return action;
 }
 
 /* Something of ours dropped a packet for a reason that was given before: say whose. */
-static __noinline int own_drop(struct lg_record *r, __u64 filter, __u32 layer)
+__noinline int own_drop(struct lg_record *r, __u64 filter, __u32 layer)
 {
 	if (!r)
 		return 0;
@@ -382,21 +389,21 @@ static __always_inline __u32 bytes_in(struct lg_side *side, const struct lg_pack
 }
 
 /* STREAM, of `length` bytes. */
-static __noinline int indicate_stream(struct lg_scan *scan, struct lg_flow *flow, __u32 inbound, __u32 length)
+__noinline int indicate_stream(struct lg_record *r, struct lg_flow *flow, __u32 inbound, __u32 length)
 {
 	__u32 side, whole, direction;
 
-	if (!scan || !flow)
+	if (!r || !flow)
 		return LG_PERMIT;
-	side = scan->r.side;
-	whole = scan->r.length;
-	direction = scan->r.scalar[LG_FIELD_DIRECTION];
-	scan->r.length = length;
-	scan->r.scalar[LG_FIELD_DIRECTION] = inbound;
-	indicate(scan, LAYER_STREAM(scan->r.bits & LG_BIT_V6), KNOWS_FLOW | KNOWS(DIRECTION),
+	side = r->side;
+	whole = r->length;
+	direction = r->scalar[LG_FIELD_DIRECTION];
+	r->length = length;
+	r->scalar[LG_FIELD_DIRECTION] = inbound;
+	indicate(r, LAYER_STREAM(r->bits & LG_BIT_V6), KNOWS_FLOW | KNOWS(DIRECTION),
 		 cached_of(flow, side, inbound ? LG_CACHE_IN_STREAM : LG_CACHE_OUT_STREAM));
-	scan->r.length = whole;
-	scan->r.scalar[LG_FIELD_DIRECTION] = direction;
+	r->length = whole;
+	r->scalar[LG_FIELD_DIRECTION] = direction;
 	return LG_PERMIT;
 }
 
@@ -456,7 +463,7 @@ static __noinline struct lg_flow *late_flow(struct __sk_buff *skb, __u64 netns, 
 }
 
 /* A flow that began before us, or whose first packet is this one: whose it is. */
-static __noinline int show_flow(struct lg_record *r, struct lg_owner *owner)
+__noinline int show_flow(struct lg_record *r, struct lg_owner *owner)
 {
 	if (!r)
 		return 0;
@@ -465,32 +472,32 @@ static __noinline int show_flow(struct lg_record *r, struct lg_owner *owner)
 	return emit(r);
 }
 
-static __noinline int on_egress(struct lg_scan *scan, struct lg_packet *packet, struct lg_flow *flow, struct lg_owner *owner)
+__noinline int on_egress(struct lg_record *r, struct lg_packet *packet, struct lg_flow *flow, struct lg_owner *owner)
 {
-	__u32 side = scan ? scan->r.side : LG_CLIENT, bytes;
+	__u32 side = r ? r->side : LG_CLIENT, bytes;
 	struct lg_side *own;
 	int v6;
 
-	if (!scan || !packet || !flow)
+	if (!r || !packet || !flow)
 		return 1;
 	own = side_of(flow, side);
 	v6 = packet->v6;
 	if (!(packet->flags & RST)) {
 		if (own->bits & LG_SIDE_BLOCKED) {
 			flow->own_drops++;
-			own_drop(&scan->r, own->filter,
+			own_drop(r, own->filter,
 				 side == LG_CLIENT ? LAYER_ALE_AUTH_CONNECT(v6) : LAYER_ALE_AUTH_RECV_ACCEPT(v6));
 			return 0;
 		}
-		if (reauthorize(scan, flow, owner, side) == LG_BLOCK) {
+		if (reauthorize(r, flow, owner, side) == LG_BLOCK) {
 			flow->own_drops++;
 			return 0;
 		}
 	}
 	bytes = bytes_out(own, packet);
 	if (bytes)
-		indicate_stream(scan, flow, 0, bytes);
-	if (indicate(scan, LAYER_OUTBOUND_TRANSPORT(v6), KNOWS_PACKET, cached_of(flow, side, LG_CACHE_OUT_TRANSPORT)) == LG_BLOCK) {
+		indicate_stream(r, flow, 0, bytes);
+	if (indicate(r, LAYER_OUTBOUND_TRANSPORT(v6), KNOWS_PACKET, cached_of(flow, side, LG_CACHE_OUT_TRANSPORT)) == LG_BLOCK) {
 		flow->own_drops++;
 		return 0;
 	}
@@ -502,7 +509,7 @@ int lg_egress(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct lg_packet packet = {};
-	struct lg_scan scan = {};
+	struct lg_record r = {};
 	struct lg_owner *owner;
 	struct lg_flow *flow;
 	struct lg_side *own;
@@ -532,30 +539,30 @@ int lg_egress(struct __sk_buff *skb)
 		own->interface = skb->ifindex;
 		reconciled = packet.flags & RST ? 0 : bytes_reconciled(own, sk);
 	}
-	begin_packet(&scan.r, &packet, flow, sender, 0, netns, skb->ifindex);
+	begin_packet(&r, &packet, flow, sender, 0, netns, skb->ifindex);
 	if (flow && late)
-		show_flow(&scan.r, owner);
+		show_flow(&r, owner);
 	if (flow && reconciled)
-		indicate_stream(&scan, flow, 1, reconciled);
+		indicate_stream(&r, flow, 1, reconciled);
 	if (!flow) {
 		/* No room to remember the flow: decide each packet for itself. */
-		return indicate(&scan, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 0) == LG_PERMIT;
+		return indicate(&r, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 0) == LG_PERMIT;
 	}
-	return on_egress(&scan, &packet, flow, owner);
+	return passed(on_egress(&r, &packet, flow, owner));
 }
 
 /* The SYN at a listener, or a segment of a flow that is authorised or must be again. Returns whether it may pass. */
-static __noinline int on_ingress(struct lg_scan *scan, struct lg_packet *packet, struct lg_flow *flow, struct lg_owner *owner)
+__noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct lg_flow *flow, struct lg_owner *owner)
 {
-	__u32 side = scan ? scan->r.side : LG_SERVER, bytes;
+	__u32 side = r ? r->side : LG_SERVER, bytes;
 	struct lg_side *own;
 	int v6;
 
-	if (!scan || !packet || !flow)
+	if (!r || !packet || !flow)
 		return 1;
 	own = side_of(flow, side);
 	v6 = packet->v6;
-	if (indicate(scan, LAYER_INBOUND_TRANSPORT(v6), KNOWS_PACKET, cached_of(flow, side, LG_CACHE_IN_TRANSPORT)) == LG_BLOCK) {
+	if (indicate(r, LAYER_INBOUND_TRANSPORT(v6), KNOWS_PACKET, cached_of(flow, side, LG_CACHE_IN_TRANSPORT)) == LG_BLOCK) {
 		flow->own_drops++;
 		return 0;
 	}
@@ -567,14 +574,14 @@ static __noinline int on_ingress(struct lg_scan *scan, struct lg_packet *packet,
 		bytes_in(own, packet);
 		if (owner && owner->bits & LG_OWNER_LISTEN_DENIED) {
 			flow->own_drops++;
-			own_drop(&scan->r, owner->filter, LAYER_ALE_AUTH_LISTEN(v6));
+			own_drop(r, owner->filter, LAYER_ALE_AUTH_LISTEN(v6));
 			return 0;
 		}
 		if (own->bits & LG_SIDE_AUTHORIZED)
 			return 1;
-		present = name_owner(&scan->r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON);
+		present = name_owner(r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON);
 		own->ale_version = layer_version(layer);
-		if (indicate(scan, layer, present, 0) == LG_BLOCK) {
+		if (indicate(r, layer, present, 0) == LG_BLOCK) {
 			flow->own_drops++;
 			return 0;
 		}
@@ -583,11 +590,11 @@ static __noinline int on_ingress(struct lg_scan *scan, struct lg_packet *packet,
 	}
 	if (own->bits & LG_SIDE_BLOCKED) {
 		flow->own_drops++;
-		own_drop(&scan->r, own->filter,
+		own_drop(r, own->filter,
 			 side == LG_CLIENT ? LAYER_ALE_AUTH_CONNECT(v6) : LAYER_ALE_AUTH_RECV_ACCEPT(v6));
 		return 0;
 	}
-	if (reauthorize(scan, flow, owner, side) == LG_BLOCK) {
+	if (reauthorize(r, flow, owner, side) == LG_BLOCK) {
 		flow->own_drops++;
 		return 0;
 	}
@@ -596,7 +603,7 @@ static __noinline int on_ingress(struct lg_scan *scan, struct lg_packet *packet,
 		return 1;
 	/* Data that comes with the handshake's ACK is shown once the flow is established. */
 	if (own->stream & LG_STREAM_ESTABLISHED)
-		indicate_stream(scan, flow, 1, bytes);
+		indicate_stream(r, flow, 1, bytes);
 	else
 		own->pending += bytes;
 	return 1;
@@ -607,7 +614,7 @@ int lg_ingress(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct lg_packet packet = {};
-	struct lg_scan scan = {};
+	struct lg_record r = {};
 	struct lg_owner *owner = 0;
 	struct lg_flow *flow;
 	struct lg_side *own;
@@ -642,18 +649,18 @@ int lg_ingress(struct __sk_buff *skb)
 		own->bits |= LG_SIDE_OURS | LG_SIDE_HAS_SOCKET;
 		own->interface = skb->ifindex;
 	}
-	begin_packet(&scan.r, &packet, flow, side, 1, netns, skb->ifindex);
+	begin_packet(&r, &packet, flow, side, 1, netns, skb->ifindex);
 	if (flow && late)
-		show_flow(&scan.r, owner);
+		show_flow(&r, owner);
 	if (!flow) {
-		if (indicate(&scan, LAYER_INBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 0) == LG_BLOCK)
+		if (indicate(&r, LAYER_INBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 0) == LG_BLOCK)
 			return 0;
 		if (!(packet.flags & SYN) || packet.flags & ACK)
 			return 1;
-		return indicate(&scan, LAYER_ALE_AUTH_RECV_ACCEPT(packet.v6),
-				name_owner(&scan.r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON), 0) == LG_PERMIT;
+		return indicate(&r, LAYER_ALE_AUTH_RECV_ACCEPT(packet.v6),
+				name_owner(&r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON), 0) == LG_PERMIT;
 	}
-	return on_ingress(&scan, &packet, flow, owner);
+	return passed(on_ingress(&r, &packet, flow, owner));
 }
 
 /* The ends of a connection, as sockops shows them: as a packet that its local end would send. */
@@ -687,9 +694,9 @@ static __always_inline void ends_of(struct bpf_sock_ops *ctx, struct lg_packet *
 	}
 }
 
-static __noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie)
+__noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie)
 {
-	struct lg_scan scan = {};
+	struct lg_record r = {};
 	struct lg_flow *flow;
 
 	if (!packet)
@@ -705,14 +712,14 @@ static __noinline int on_connecting(struct lg_packet *packet, struct lg_owner *o
 		owner->address[1] = packet->source[1];
 		owner->port = packet->source_port;
 	}
-	begin_packet(&scan.r, packet, flow, LG_CLIENT, 0, netns, 0);
-	show_flow(&scan.r, owner);
+	begin_packet(&r, packet, flow, LG_CLIENT, 0, netns, 0);
+	show_flow(&r, owner);
 	return 1;
 }
 
-static __noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie, __u32 side)
+__noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie, __u32 side)
 {
-	struct lg_scan scan = {};
+	struct lg_record r = {};
 	struct lg_flow *flow;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT, interface = 0;
@@ -726,33 +733,33 @@ static __noinline int on_established(struct lg_packet *packet, struct lg_owner *
 		own->stream |= LG_STREAM_ESTABLISHED;
 		interface = own->interface;
 	}
-	begin_packet(&scan.r, packet, flow, side, 0, netns, interface);
-	scan.r.cookie = cookie;
-	scan.r.scalar[LG_FIELD_DIRECTION] = side == LG_SERVER;
-	if (indicate(&scan, LAYER_ALE_FLOW_ESTABLISHED(packet->v6), name_owner(&scan.r, owner) | KNOWS_FLOW | KNOWS(DIRECTION),
+	begin_packet(&r, packet, flow, side, 0, netns, interface);
+	r.cookie = cookie;
+	r.scalar[LG_FIELD_DIRECTION] = side == LG_SERVER;
+	if (indicate(&r, LAYER_ALE_FLOW_ESTABLISHED(packet->v6), name_owner(&r, owner) | KNOWS_FLOW | KNOWS(DIRECTION),
 		     0) == LG_BLOCK) {
-		ask_reset(&scan.r);
+		ask_reset(&r);
 		if (flow) {
 			own = side_of(flow, side);
 			own->bits |= LG_SIDE_BLOCKED;
-			own->filter = scan.r.filter;
+			own->filter = r.filter;
 		}
 		return 1;
 	}
 	if (flow) {
 		own = side_of(flow, side);
 		if (own->pending) {
-			scan.r.bits |= LG_BIT_INBOUND;
-			indicate_stream(&scan, flow, 1, own->pending);
+			r.bits |= LG_BIT_INBOUND;
+			indicate_stream(&r, flow, 1, own->pending);
 			own->pending = 0;
 		}
 	}
 	return 1;
 }
 
-static __noinline int on_close(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, int listener)
+__noinline int on_close(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, int listener)
 {
-	struct lg_scan scan = {};
+	struct lg_record r = {};
 	struct lg_flow *flow = 0;
 	struct lg_side *own;
 	__u32 side = LG_CLIENT, present = KNOWS_FLOW;
@@ -760,8 +767,8 @@ static __noinline int on_close(struct lg_packet *packet, struct lg_owner *owner,
 	if (!packet)
 		return 1;
 	if (listener) {
-		begin_packet(&scan.r, packet, 0, LG_SERVER, 0, netns, 0);
-		scan.r.cookie = owner ? owner->cookie : 0;
+		begin_packet(&r, packet, 0, LG_SERVER, 0, netns, 0);
+		r.cookie = owner ? owner->cookie : 0;
 		present &= ~(KNOWS(IP_REMOTE_ADDRESS) | KNOWS(IP_REMOTE_PORT));
 		if (is_any(packet->source))
 			present &= ~KNOWS(IP_LOCAL_ADDRESS);
@@ -774,14 +781,14 @@ static __noinline int on_close(struct lg_packet *packet, struct lg_owner *owner,
 			return 1;
 		own->bits |= LG_SIDE_CLOSED;
 		flow->changed = bpf_ktime_get_ns();
-		begin_packet(&scan.r, packet, flow, side, 0, netns, own->interface);
+		begin_packet(&r, packet, flow, side, 0, netns, own->interface);
 	}
-	indicate(&scan, LAYER_ALE_ENDPOINT_CLOSURE(packet->v6), name_owner(&scan.r, owner) | present, 0);
+	indicate(&r, LAYER_ALE_ENDPOINT_CLOSURE(packet->v6), name_owner(&r, owner) | present, 0);
 	return 1;
 }
 
 /* The pinned programs may outlive us: then nobody sweeps the flows, and a closed one is forgotten at once. */
-static __noinline int forget_flow(struct lg_packet *packet, __u64 netns)
+__noinline int forget_flow(struct lg_packet *packet, __u64 netns)
 {
 	struct lg_flow_key key = {};
 	struct lg_control *control;
@@ -824,16 +831,16 @@ int lg_sockops(struct bpf_sock_ops *ctx)
 		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 	switch (op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		return on_connecting(&packet, owner, netns, cookie);
+		return passed(on_connecting(&packet, owner, netns, cookie));
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-		return on_established(&packet, owner, netns, cookie, LG_CLIENT);
+		return passed(on_established(&packet, owner, netns, cookie, LG_CLIENT));
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		if (owner) {
 			owner->bits |= LG_OWNER_CHILD;
 			owner->bits &= ~LG_OWNER_ASSIGNED;
 			owner->cookie = cookie;
 		}
-		return on_established(&packet, owner, netns, cookie, LG_SERVER);
+		return passed(on_established(&packet, owner, netns, cookie, LG_SERVER));
 	case BPF_SOCK_OPS_STATE_CB:
 		on_close(&packet, owner, netns, from == BPF_TCP_LISTEN);
 		forget_flow(&packet, netns);

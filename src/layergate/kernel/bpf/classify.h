@@ -24,7 +24,7 @@
 const volatile struct lg_config config SEC(".rodata.config");
 
 struct lg_scan {
-	struct lg_record r;
+	struct lg_record *r;
 	void *table;
 	__u32 cursor;
 	__u32 decided;
@@ -87,6 +87,7 @@ static __always_inline int holds(const struct lg_test *test, const struct lg_rec
 static long take_test(__u32 index, struct lg_scan *scan)
 {
 	struct lg_test *test = bpf_map_lookup_elem(scan->table, &scan->cursor);
+	struct lg_record *r = scan->r;
 	__u32 next;
 
 	(void)index;
@@ -95,17 +96,17 @@ static long take_test(__u32 index, struct lg_scan *scan)
 		return 1;
 	}
 	next = test->miss;
-	if (holds(test, &scan->r)) {
+	if (holds(test, r)) {
 		next = test->hit;
 		if (next == LG_GOTO_MATCHED) {
-			if (!scan->decided || scan->r.action != test->action) {
-				scan->r.filter = test->filter;
-				scan->r.sublayer = test->sublayer;
-				scan->r.error = test->error;
+			if (!scan->decided || r->action != test->action) {
+				r->filter = test->filter;
+				r->sublayer = test->sublayer;
+				r->error = test->error;
 			}
 			scan->decided = 1;
-			scan->r.action = test->action;
-			scan->r.hard = test->hard;
+			r->action = test->action;
+			r->hard = test->hard;
 			if (test->hard)
 				return 1;
 			next = test->sublayer_end;
@@ -145,7 +146,7 @@ static __always_inline __u32 fields_of(__u32 layer)
 
 /* Write the owner into the record, by the numbers that the policy gave its application and unit. Returns which of the
  * owner's fields are known. */
-static __noinline __u32 name_owner(struct lg_record *r, struct lg_owner *owner)
+__noinline __u32 name_owner(struct lg_record *r, struct lg_owner *owner)
 {
 	__u32 known = 0, slot = 0, *number;
 	struct lg_header *header;
@@ -182,7 +183,7 @@ static __noinline __u32 name_owner(struct lg_record *r, struct lg_owner *owner)
 	return known;
 }
 
-static __noinline int emit(struct lg_record *r)
+__noinline int emit(struct lg_record *r)
 {
 	if (!r)
 		return 0;
@@ -198,72 +199,74 @@ static __noinline int emit(struct lg_record *r)
 	return 0;
 }
 
-/* Decide the indication in scan->r at `layer`, whose values are `present`; with `cached`, as decided before. */
-static __noinline int decide(struct lg_scan *scan, __u32 layer, __u32 present, struct lg_cached *cached)
+/* Decide the indication in the record at `layer`, whose values are `present`; with `cached`, as decided before. */
+static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 present, struct lg_cached *cached)
 {
+	struct lg_scan scan = {.r = r};
 	struct lg_header *header;
 	__u32 slot = 0, key, tests;
 
-	if (!scan || layer >= LG_LAYERS)
+	if (layer >= LG_LAYERS)
 		return LG_PERMIT;
-	scan->r.layer = layer;
-	scan->r.known = present & fields_of(layer);
-	scan->r.filter = 0;
-	scan->r.sublayer = 0xffff;
-	scan->r.error = 0;
-	scan->r.action = LG_PERMIT;
-	scan->r.hard = 0;
+	r->layer = layer;
+	r->known = present & fields_of(layer);
+	r->filter = 0;
+	r->sublayer = 0xffff;
+	r->error = 0;
+	r->action = LG_PERMIT;
+	r->hard = 0;
 	header = policy(&slot);
 	if (!header)
 		return LG_PERMIT;
-	scan->r.version = header->version;
+	r->version = header->version;
 	tests = header->test_count[layer];
 	if (!tests)
 		return LG_PERMIT;
 	if (cached && cached->action && cached->version == header->layer_version[layer] &&
-	    cached->interface == scan->r.scalar[LG_FIELD_INTERFACE_INDEX]) {
-		scan->r.filter = cached->filter;
-		scan->r.sublayer = cached->sublayer;
-		scan->r.action = cached->action;
-		scan->r.hard = cached->hard;
+	    cached->interface == r->scalar[LG_FIELD_INTERFACE_INDEX]) {
+		r->filter = cached->filter;
+		r->sublayer = cached->sublayer;
+		r->action = cached->action;
+		r->hard = cached->hard;
 		return cached->action;
 	}
 	key = slot * LG_LAYERS + layer;
-	scan->table = bpf_map_lookup_elem(&lg_tables, &key);
-	if (!scan->table)
+	scan.table = bpf_map_lookup_elem(&lg_tables, &key);
+	if (!scan.table)
 		return LG_PERMIT;
-	scan->cursor = 0;
-	scan->decided = 0;
-	bpf_loop(tests, take_test, scan, 0);
+	bpf_loop(tests, take_test, &scan, 0);
 	if (cached) {
-		cached->filter = scan->r.filter;
-		cached->sublayer = scan->r.sublayer;
-		cached->hard = scan->r.hard;
-		cached->interface = scan->r.scalar[LG_FIELD_INTERFACE_INDEX];
+		cached->filter = r->filter;
+		cached->sublayer = r->sublayer;
+		cached->hard = r->hard;
+		cached->interface = r->scalar[LG_FIELD_INTERFACE_INDEX];
 		cached->version = header->layer_version[layer];
-		cached->action = scan->r.action;
+		cached->action = r->action;
 	}
-	return scan->r.action;
+	return r->action;
 }
 
-/* Decide, write it down, and where it is blocked show it at the layer's discard twin. Returns the action. */
-static __noinline int indicate(struct lg_scan *scan, __u32 layer, __u32 present, struct lg_cached *cached)
+/* Decide, write it down, and where it is blocked show it at the layer's discard twin. Returns the action.
+ *
+ * A global function, as all are that need not return a pointer: the verifier looks at each once, not at every call. */
+__noinline int indicate(struct lg_record *r, __u32 layer, __u32 present, struct lg_cached *cached)
 {
-	int action;
+	__u64 filter;
+	__u16 error;
+	int action = LG_PERMIT;
 
-	if (!scan || layer >= LG_LAYERS)
+	if (!r || layer >= LG_LAYERS)
 		return LG_PERMIT;
-	scan->r.kind = LG_KIND_INDICATION;
-	action = decide(scan, layer, present, cached);
-	emit(&scan->r);
+	r->kind = LG_KIND_INDICATION;
+	action = decide(r, layer, present, cached);
+	emit(r);
 	if (action == LG_BLOCK && lg_layer_twin[layer]) {
-		__u64 filter = scan->r.filter;
-		__u16 error = scan->r.error;
-
-		decide(scan, lg_layer_twin[layer], present, 0);
-		emit(&scan->r);
-		scan->r.filter = filter;
-		scan->r.error = error;
+		filter = r->filter;
+		error = r->error;
+		decide(r, lg_layer_twin[layer], present, 0);
+		emit(r);
+		r->filter = filter;
+		r->error = error;
 	}
 	return action;
 }

@@ -109,7 +109,7 @@ static __always_inline void take_tcp(struct lg_packet *packet, const struct tcp_
 }
 
 /* Whether `skb` is a TCP segment; if so, what it says. Offsets are from the network header, with and without Ethernet. */
-static __noinline int parse(struct __sk_buff *skb, struct lg_packet *packet)
+__noinline int parse(struct __sk_buff *skb, struct lg_packet *packet)
 {
 	struct tcp_header tcp;
 	__u32 offset, bytes;
@@ -266,7 +266,7 @@ static __always_inline void begin_packet(struct lg_record *r, const struct lg_pa
 }
 
 /* Ask user space to destroy the socket that the record is about. */
-static __noinline int ask_reset(struct lg_record *r)
+__noinline int ask_reset(struct lg_record *r)
 {
 	struct lg_reset reset = {};
 	__u64 cookie;

@@ -71,7 +71,7 @@ static __noinline int keep_exe(struct lg_exe_key *key, struct file *file)
 }
 
 /* Record the calling process as the owner. */
-static __noinline int record_owner(struct lg_owner *owner)
+__noinline int record_owner(struct lg_owner *owner)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct lg_exe_key key = {};

@@ -104,12 +104,12 @@ static __noinline struct lg_flow *find_aliased(const struct lg_packet *packet, _
 
 /* A SYN comes in: does it begin a flow that concerns us? Returns it, with the server's side marked. */
 static __noinline struct lg_flow *on_syn(struct __sk_buff *skb, struct lg_packet *packet, struct lg_flow *flow,
-					 struct lg_scan *scan)
+					 struct lg_record *r)
 {
 	struct lg_side *server;
 	int whose;
 
-	if (!packet || !scan)
+	if (!packet || !r)
 		return 0;
 	if (flow && !(flow->side[0].bits & LG_SIDE_OURS) && flow->isn != packet->seq)
 		flow = 0;
@@ -117,7 +117,7 @@ static __noinline struct lg_flow *on_syn(struct __sk_buff *skb, struct lg_packet
 		flow = 0;
 	if (flow && flow->side[1].bits & LG_SIDE_OURS)
 		return flow;
-	whose = listener_of(skb, packet, &scan->r);
+	whose = listener_of(skb, packet, r);
 	if (whose == FOREIGN && !config.interface)
 		return flow;
 	if (whose == NOBODY && !config.interface && !flow)
@@ -129,12 +129,12 @@ static __noinline struct lg_flow *on_syn(struct __sk_buff *skb, struct lg_packet
 	server = &flow->side[1];
 	server->bits |= LG_SIDE_OURS;
 	if (whose == OURS)
-		server->cookie = scan->r.cookie;
+		server->cookie = r->cookie;
 	else
 		server->bits |= LG_SIDE_NO_SOCKET;
-	scan->r.kind = LG_KIND_FLOW;
-	begin_packet(&scan->r, packet, flow, LG_SERVER, 1, config.netns, skb->ifindex);
-	emit(&scan->r);
+	r->kind = LG_KIND_FLOW;
+	begin_packet(r, packet, flow, LG_SERVER, 1, config.netns, skb->ifindex);
+	emit(r);
 	return flow;
 }
 
@@ -142,7 +142,7 @@ SEC("tc")
 int lg_tcx_ingress(struct __sk_buff *skb)
 {
 	struct lg_packet packet = {};
-	struct lg_scan scan = {};
+	struct lg_record r = {};
 	struct lg_flow *flow;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT, side;
@@ -157,7 +157,7 @@ int lg_tcx_ingress(struct __sk_buff *skb)
 		if (!flow)
 			sender = LG_CLIENT;
 		if (sender == LG_CLIENT)
-			flow = on_syn(skb, &packet, flow, &scan);
+			flow = on_syn(skb, &packet, flow, &r);
 	} else if (!flow && config.interface) {
 		sender = packet.flags & SYN ? LG_SERVER : LG_CLIENT;
 		flow = new_flow(config.netns, &packet, sender);
@@ -172,17 +172,17 @@ int lg_tcx_ingress(struct __sk_buff *skb)
 	own = side_of(flow, side);
 	if (!(own->bits & LG_SIDE_OURS))
 		return TCX_NEXT;
-	begin_packet(&scan.r, &packet, flow, side, 1, config.netns, skb->ifindex);
-	if (indicate(&scan, LAYER_INBOUND_IPPACKET(packet.v6), KNOWS_PACKET, cached_of(flow, side, LG_CACHE_IN_IPPACKET)) ==
+	begin_packet(&r, &packet, flow, side, 1, config.netns, skb->ifindex);
+	if (indicate(&r, LAYER_INBOUND_IPPACKET(packet.v6), KNOWS_PACKET, cached_of(flow, side, LG_CACHE_IN_IPPACKET)) ==
 	    LG_BLOCK) {
 		flow->own_drops++;
 		return TCX_DROP;
 	}
 	/* A segment to a TIME_WAIT reaches no hook of the cgroup. */
 	if (own->bits & LG_SIDE_CLOSED && own->bits & LG_SIDE_HAS_SOCKET &&
-	    socket_state(skb, &packet, 1, &whose, &scan.r) == BPF_TCP_TIME_WAIT) {
-		begin_packet(&scan.r, &packet, flow, side, 1, config.netns, skb->ifindex);
-		if (indicate(&scan, LAYER_INBOUND_TRANSPORT(packet.v6), KNOWS_PACKET,
+	    socket_state(skb, &packet, 1, &whose, &r) == BPF_TCP_TIME_WAIT) {
+		begin_packet(&r, &packet, flow, side, 1, config.netns, skb->ifindex);
+		if (indicate(&r, LAYER_INBOUND_TRANSPORT(packet.v6), KNOWS_PACKET,
 			     cached_of(flow, side, LG_CACHE_IN_TRANSPORT)) == LG_BLOCK) {
 			flow->own_drops++;
 			return TCX_DROP;
@@ -233,7 +233,7 @@ int lg_tcx_egress(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct lg_packet packet = {};
-	struct lg_scan scan = {};
+	struct lg_record r = {};
 	struct lg_flow *flow;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT;
@@ -265,20 +265,20 @@ int lg_tcx_egress(struct __sk_buff *skb)
 	own = side_of(flow, sender);
 	if (!(own->bits & LG_SIDE_OURS))
 		return TCX_NEXT;
-	begin_packet(&scan.r, &packet, flow, sender, 0, config.netns, skb->ifindex);
+	begin_packet(&r, &packet, flow, sender, 0, config.netns, skb->ifindex);
 	if (!shown) {
 		if (packet.flags & RST && own->bits & LG_SIDE_STEALTH) {
 			own->bits &= ~LG_SIDE_STEALTH;
 			flow->own_drops++;
 			return TCX_DROP;
 		}
-		if (indicate(&scan, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET,
+		if (indicate(&r, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET,
 			     cached_of(flow, sender, LG_CACHE_OUT_TRANSPORT)) == LG_BLOCK) {
 			flow->own_drops++;
 			return TCX_DROP;
 		}
 	}
-	if (indicate(&scan, LAYER_OUTBOUND_IPPACKET(packet.v6), KNOWS_PACKET, cached_of(flow, sender, LG_CACHE_OUT_IPPACKET)) ==
+	if (indicate(&r, LAYER_OUTBOUND_IPPACKET(packet.v6), KNOWS_PACKET, cached_of(flow, sender, LG_CACHE_OUT_IPPACKET)) ==
 	    LG_BLOCK) {
 		flow->own_drops++;
 		return TCX_DROP;

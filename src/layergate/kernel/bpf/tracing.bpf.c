@@ -33,25 +33,25 @@ static __always_inline void local_end(struct lg_packet *packet, const struct soc
 	}
 }
 
-static __noinline int indicate_listen(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u32 layer, __u32 flags)
+__noinline int indicate_listen(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u32 layer, __u32 flags)
 {
-	struct lg_scan scan = {};
+	struct lg_record r = {};
 	__u32 present;
 	int action;
 
 	if (!packet || !owner)
 		return LG_PERMIT;
-	begin_packet(&scan.r, packet, 0, LG_NO_SIDE, 0, netns, 0);
-	scan.r.cookie = owner->cookie;
-	scan.r.scalar[LG_FIELD_FLAGS] = flags;
-	scan.r.tcp_flags = 0;
-	present = name_owner(&scan.r, owner) | KNOWS(IP_PROTOCOL) | KNOWS(FLAGS);
+	begin_packet(&r, packet, 0, LG_NO_SIDE, 0, netns, 0);
+	r.cookie = owner->cookie;
+	r.scalar[LG_FIELD_FLAGS] = flags;
+	r.tcp_flags = 0;
+	present = name_owner(&r, owner) | KNOWS(IP_PROTOCOL) | KNOWS(FLAGS);
 	present |= is_any(packet->source) ? 0 : KNOWS(IP_LOCAL_ADDRESS);
 	present |= packet->source_port ? KNOWS(IP_LOCAL_PORT) : 0;
-	action = indicate(&scan, layer, present, 0);
+	action = indicate(&r, layer, present, 0);
 	if (action == LG_BLOCK) {
-		owner->filter = scan.r.filter;
-		ask_reset(&scan.r);
+		owner->filter = r.filter;
+		ask_reset(&r);
 	}
 	return action;
 }
@@ -154,7 +154,7 @@ SEC("tp_btf/tcp_send_reset")
 int BPF_PROG(lg_send_reset, struct sock *sk, struct sk_buff *skb)
 {
 	struct lg_packet packet = {};
-	struct lg_scan scan = {};
+	struct lg_record r = {};
 	struct lg_flow *flow;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT, side;
@@ -170,8 +170,8 @@ int BPF_PROG(lg_send_reset, struct sock *sk, struct sk_buff *skb)
 	own = side_of(flow, side);
 	if (!(own->bits & LG_SIDE_OURS))
 		return 0;
-	begin_packet(&scan.r, &packet, flow, side, 1, netns, BPF_CORE_READ(skb, dev, ifindex));
-	if (indicate(&scan, LAYER_INBOUND_TRANSPORT_DISCARD(packet.v6), KNOWS_PACKET, 0) == LG_BLOCK)
+	begin_packet(&r, &packet, flow, side, 1, netns, BPF_CORE_READ(skb, dev, ifindex));
+	if (indicate(&r, LAYER_INBOUND_TRANSPORT_DISCARD(packet.v6), KNOWS_PACKET, 0) == LG_BLOCK)
 		own->bits |= LG_SIDE_STEALTH;
 	else
 		own->bits &= ~LG_SIDE_STEALTH;
@@ -195,7 +195,7 @@ SEC("tp_btf/kfree_skb")
 int BPF_PROG(lg_kfree_skb, struct sk_buff *skb, void *location, __u32 reason)
 {
 	struct lg_packet packet = {};
-	struct lg_scan scan = {};
+	struct lg_record r = {};
 	struct lg_flow *flow;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT, side;
@@ -217,12 +217,12 @@ int BPF_PROG(lg_kfree_skb, struct sk_buff *skb, void *location, __u32 reason)
 	own = side_of(flow, side);
 	if (!(own->bits & LG_SIDE_OURS))
 		return 0;
-	begin_packet(&scan.r, &packet, flow, side, inbound, netns, 0);
-	scan.r.kind = LG_KIND_DROP;
-	scan.r.action = LG_BLOCK;
-	scan.r.filter = (__u64)location;
-	scan.r.seq = reason;
-	emit(&scan.r);
+	begin_packet(&r, &packet, flow, side, inbound, netns, 0);
+	r.kind = LG_KIND_DROP;
+	r.action = LG_BLOCK;
+	r.filter = (__u64)location;
+	r.seq = reason;
+	emit(&r);
 	return 0;
 }
 
