@@ -11,7 +11,7 @@ import argparse
 import sys
 from typing import Final
 
-from layergate.cli.telling import Signals, Teller, load, reload
+from layergate.cli.telling import Signals, Teller, load, reload, warn
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.cgroups import Hierarchy
 from layergate.live.session import Scope, Session
@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         if missing:
             raise InputError(f"there is no interface {', '.join(sorted(missing))}", "ip link names them")
         session.attach()
+        warn(session)
         if arguments.pin:
             session.pin()
         taken = session.take_over()

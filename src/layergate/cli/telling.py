@@ -175,6 +175,12 @@ def load(path: str | None) -> Policy:
     return loaded.policy
 
 
+def warn(session: Session) -> None:
+    """Say what the kernel refuses, and the policy can do without."""
+    for error in session.refused:
+        sys.stderr.write(f"layergate: warning: not shown here: {error}\n")
+
+
 def reload(session: Session, path: str | None, teller: Teller) -> None:
     """Read the policy again and put it in force; where it has an error, say so and leave the old one in force."""
     if path is None:

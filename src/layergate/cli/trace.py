@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from layergate.cli.telling import Signals, Teller, load, reload
+from layergate.cli.telling import Signals, Teller, load, reload, warn
 from layergate.kernel.cgroups import Cgroup, Hierarchy
 from layergate.live.session import Scope, Session
 from layergate.model import InputError, Policy
@@ -97,6 +97,7 @@ def _trace(
         if missing:
             raise InputError(f"there is no interface {', '.join(sorted(missing))}", "ip link names them")
         session.attach()
+        warn(session)
         child = _start(command, hierarchy, group) if command else None
         if child is None:
             sys.stderr.write(f"layergate: tracing {group.path}; Ctrl-C ends it\n")

@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -78,8 +78,13 @@ class Programs:
     """All programs of one run, with their maps and links. `close` detaches what is not pinned."""
 
     def __init__(self, settings: Settings) -> None:
-        """Load the programs of the cgroup and the tracepoints. Raises NotSupportedError; then nothing is left."""
+        """Load the programs of the cgroup and the tracepoints.
+
+        A tracepoint that the kernel refuses is left out, and stands in `refused`. Raises NotSupportedError where the
+        cgroup's programs can't be loaded; then nothing is left.
+        """
         self.settings = settings
+        self.refused: dict[str, NotSupportedError] = {}
         self.maps: dict[str, int] = {}
         self.links: list[Link] = []
         self._objects: list[BpfObject] = []
@@ -88,7 +93,7 @@ class Programs:
         self._pins: str | None = None
         try:
             self._cgroup = self._load("cgroup", settings.packed())
-            self._tracing = self._load("tracing", settings.packed())
+            self._tracing = self._load_what_goes("tracing", settings.packed())
         except BaseException:
             self.close()
             raise
@@ -104,9 +109,24 @@ class Programs:
     def _map(self, name: str, key: struct.Struct, value: struct.Struct) -> Map:
         return Map(self.maps[name], key.size, value.size)
 
-    def _load(self, name: str, config: bytes) -> BpfObject:
+    def _load_what_goes(self, name: str, config: bytes) -> BpfObject:
+        """Load the object *name* without the programs that the kernel refuses."""
+        try:
+            return self._load(name, config)
+        except NotSupportedError:
+            programs = set(self._objects[-1].programs())
+        for program in programs:
+            try:
+                self._load(name, config, skip=programs - {program}).close()
+            except NotSupportedError as error:
+                self.refused[program] = error
+        return self._load(name, config, skip=set(self.refused))
+
+    def _load(self, name: str, config: bytes, skip: Collection[str] = ()) -> BpfObject:
         item = BpfObject(OBJECTS / f"{name}.bpf.o")
         self._objects.append(item)
+        for program in skip:
+            item.skip(program)
         names = [map_name for map_name in item.maps() if map_name.startswith("lg_")]
         for map_name in names:
             if map_name in self.maps:
@@ -121,10 +141,17 @@ class Programs:
         return item
 
     def attach_tracing(self) -> None:
-        """Attach the tracepoints. Raises NotSupportedError."""
+        """Attach the tracepoints; what the kernel refuses stands in `refused`."""
         for name in TRACING_PROGRAMS:
+            if name in self.refused:
+                continue
             attributes = struct.pack("<QI", 0, self._tracing.program_fd(name))
-            self._link(name, Command.RAW_TRACEPOINT_OPEN, attributes, "tracepoints", "CONFIG_DEBUG_INFO_BTF and CAP_PERFMON")
+            try:
+                self._link(
+                    name, Command.RAW_TRACEPOINT_OPEN, attributes, "tracepoints", "CONFIG_DEBUG_INFO_BTF and CAP_PERFMON"
+                )
+            except NotSupportedError as error:
+                self.refused[name] = error
 
     def attach_cgroup(self) -> None:
         """Attach the programs of the cgroup. Raises NotSupportedError."""
@@ -135,13 +162,17 @@ class Programs:
     def attach_interface(self, namespace: Namespace, index: int, *, everything: bool = False) -> None:
         """Attach to the interface *index* of *namespace*; *everything*: not the cgroup's flows alone.
 
-        An interface that is gone by now is passed over. Raises NotSupportedError.
+        An interface that is gone by now is passed over; what the kernel refuses stands in `refused`.
         """
-        if (namespace.cookie, index) in self._interfaces:
+        if (namespace.cookie, index) in self._interfaces or self.refused.keys() & TCX_PROGRAMS.keys():
             return
         place = (namespace.cookie, everything)
-        if place not in self._tcx:
-            self._tcx[place] = self._load("tcx", self.settings.packed(namespace.cookie, everything=everything))
+        try:
+            if place not in self._tcx:
+                self._tcx[place] = self._load("tcx", self.settings.packed(namespace.cookie, everything=everything))
+        except NotSupportedError as error:
+            self.refused |= dict.fromkeys(TCX_PROGRAMS, error)
+            return
         for name, attach in TCX_PROGRAMS.items():
             attributes = struct.pack("<IIII", self._tcx[place].program_fd(name), index, attach, 0)
             try:
@@ -150,9 +181,9 @@ class Programs:
                         f"{name}_{namespace.cookie}_{index}", Command.LINK_CREATE, attributes, "tcx", "a kernel from 6.6 on"
                     )
             except NotSupportedError as error:
-                if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENODEV:
-                    return
-                raise
+                if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENODEV):
+                    self.refused[name] = error
+                return
         self._interfaces.add((namespace.cookie, index))
 
     def forget_interface(self, namespace: Namespace, present: set[int]) -> None:
@@ -175,6 +206,8 @@ class Programs:
 
     def seed(self) -> None:
         """Tell the programs whose the sockets are that were there before. Raises NotSupportedError."""
+        if SEED_PROGRAM in self.refused:
+            return
         program = self._tracing.program_fd(SEED_PROGRAM)
         try:
             link = bpf(Command.LINK_CREATE, struct.pack("<IIII", program, 0, Attach.TRACE_ITER, 0))

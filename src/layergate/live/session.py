@@ -20,7 +20,7 @@ from layergate.analysis import findings
 from layergate.compile import Compiled, compile_policy
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.cgroups import Hierarchy
-from layergate.kernel.hooks import HOOKS
+from layergate.kernel.hooks import HOOK_BY_LAYER, HOOKS
 from layergate.kernel.libbpf import kernel_enum
 from layergate.kernel.loader import Programs, Settings, drained
 from layergate.kernel.maps import Map
