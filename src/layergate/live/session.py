@@ -115,11 +115,26 @@ class Session:
         self._put(succeed(None, self.policy))
 
     def attach(self) -> None:
-        """Attach the programs. What is in force holds from here on. Raises NotSupportedError."""
+        """Attach the programs. What is in force holds from here on.
+
+        Raises NotSupportedError where the kernel refuses a hook that the policy needs.
+        """
         self.programs.attach_tracing()
         self.programs.attach_cgroup()
         self._follow_interfaces()
+        self._require_hooks(self.policy)
         self.programs.seed()
+
+    @property
+    def refused(self) -> list[NotSupportedError]:
+        """What the kernel refused, and the policy does not need."""
+        return list(dict.fromkeys(self.programs.refused.values()))
+
+    def _require_hooks(self, policy: Policy) -> None:
+        for item in policy.filters:
+            error = self.programs.refused.get(HOOK_BY_LAYER[item.layer.base].program)
+            if error is not None:
+                raise NotSupportedError(f"'{item.name}' at {item.layer.short}: {error.hook}", error.cause, error.remedy)
 
     def pin(self) -> None:
         """Let enforcement outlive this process. Raises NotSupportedError."""
@@ -148,7 +163,8 @@ class Session:
         return [list(place.namespace.interfaces().values()) for place in self._places]
 
     def reload(self, policy: Policy) -> None:
-        """Put *policy* in force in place of what was, at once. Raises as `accepted` and `Tables.put` do; then nothing changed."""
+        """Put *policy* in force in place of what was, at once. Raises NotSupportedError, OSError; then nothing changed."""
+        self._require_hooks(policy)
         self._put(succeed(self.policy, policy))
 
     def _put(self, policy: Policy) -> None:
