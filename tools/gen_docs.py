@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from layergate.kernel.hooks import HOOK_BY_LAYER, HOOKS, Hook  # noqa: E402 - the path comes first
-from layergate.model import LAYERS, Field, Flag, Layer, ReauthorizeReason, layers_named  # noqa: E402
+from layergate.model import LAYERS, Field, Layer, layers_named  # noqa: E402
 from layergate.model.catalogue_data import BUILTIN_SUBLAYERS  # noqa: E402
 from layergate.policyfile import FIELD_NAMES, friendly_name  # noqa: E402
 from layergate.policyfile.conditions import accepted  # noqa: E402
@@ -71,7 +71,7 @@ FILTER = """
 | `sublayer` | a sublayer of the file or WFP's own; `UNIVERSAL` where there is none |
 | `action` | required; `"permit"` or `"block"` |
 | `hard` | `true` makes a permit hard: no lower sublayer turns it into a block. A block is always hard |
-| `error` | the errno that a blocked call returns (`"ECONNREFUSED"`; `EPERM` where there is none). Only with `block`, at {calls} |
+| `error` | the errno of a blocked call (`"ECONNREFUSED"`; else `EPERM`). Only with `block`, at {calls} |
 | `weight` | 0 to 2^64-1, as it is; above 2^63-1 as text. Not together with `weight_range` |
 | `weight_range` | 0 to 15: an automatic weight in this sixteenth. Without both the weight is automatic, below 2^60 |
 | `when` | what must hold: `{{ field = value, ... }}`, all of them. Without it the filter always matches |
@@ -137,8 +137,7 @@ def compose() -> str:
             lines += ["", f"Names in `{friendly_name(name)}`: {', '.join(f'`{word}`' for word in words)}."]
     lines += [
         "",
-        f"`icmp_type` and `icmp_code` are `local_port` and `remote_port` of an ICMP packet. Flags have {len(Flag)} bits,"
-        f" reauthorization reasons {len(ReauthorizeReason)}.",
+        "`icmp_type` and `icmp_code` are `local_port` and `remote_port` of an ICMP packet.",
         "",
         "## Layers that Linux enforces",
         "",

@@ -10,13 +10,14 @@ command line too.
 from layergate.policyfile.composing import compose
 from layergate.policyfile.conditions import value_from_text
 from layergate.policyfile.loading import Loaded, load_file, load_text
-from layergate.policyfile.names import FIELD_NAMES, Resolver, field_name, friendly_name
+from layergate.policyfile.names import FIELD_NAMES, Resolver, TableResolver, field_name, friendly_name
 from layergate.policyfile.schemas import schema
 
 __all__ = [
     "FIELD_NAMES",
     "Loaded",
     "Resolver",
+    "TableResolver",
     "compose",
     "field_name",
     "friendly_name",

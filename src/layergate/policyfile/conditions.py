@@ -244,6 +244,8 @@ def accepted(field: Field) -> str:
         return f"{words}a number 0 to {top}, a range '1-9', 'empty', a list of them, {{ not = X }}"
     if field.type in TOKENS:
         return "a user's name or id, 'empty', a list of them, { not = one user }"
+    if field.name == "ALE_PACKAGE_ID":
+        return "a unit ('nginx.service') or a cgroup's path, 'empty', a list of them, { not = one of them }"
     if field.name in PATHS:
         return "an absolute path, 'empty', a list of them, { not = one path }"
     return f"{accepted_json(field).removesuffix(', or null')}, 'empty', a list of them, {{ not = one of them }}"

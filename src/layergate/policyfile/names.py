@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import enum
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from layergate.model import FIELD_ALIASES, LAYERS, AddressType, DataType, Direction, Field, Flag, ReauthorizeReason
@@ -97,6 +99,44 @@ class Resolver(Protocol):
 
     def unit(self, name: str) -> str | None:
         """Return the unit or cgroup *name* in the form in which sockets report it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableResolver:
+    """A resolver that knows what its tables say: for the policy of another host, and for tests.
+
+    Executables are all there and all canonical, except the *missing* ones; a unit's name is taken as it is.
+    """
+
+    users: Mapping[str, int] = MappingProxyType({})
+    services: Mapping[str, int] = MappingProxyType({})
+    protocols: Mapping[str, int] = MappingProxyType({})
+    interfaces: Mapping[str, int] = MappingProxyType({})
+    missing: frozenset[str] = frozenset()
+
+    def user(self, name: str) -> int | None:
+        """Return the id of the user *name*."""
+        return self.users.get(name)
+
+    def service(self, name: str) -> int | None:
+        """Return the port of the service *name*."""
+        return self.services.get(name)
+
+    def protocol(self, name: str) -> int | None:
+        """Return the number of the IP protocol *name*."""
+        return self.protocols.get(name)
+
+    def executable(self, path: str) -> str | None:
+        """Return *path*, None where it is missing."""
+        return None if path in self.missing else path
+
+    def interface(self, name: str) -> int | None:
+        """Return the index of the interface *name*."""
+        return self.interfaces.get(name)
+
+    def unit(self, name: str) -> str | None:
+        """Return *name*."""
+        return name
 
 
 def field_name(key: str) -> str | None:
