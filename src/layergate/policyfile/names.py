@@ -9,8 +9,7 @@ from __future__ import annotations
 import difflib
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from layergate.model import FIELD_ALIASES, LAYERS, AddressType, DataType, Direction, Field, Flag, ReauthorizeReason
@@ -108,10 +107,10 @@ class TableResolver:
     Executables are all there and all canonical, except the *missing* ones; a unit's name is taken as it is.
     """
 
-    users: Mapping[str, int] = MappingProxyType({})
-    services: Mapping[str, int] = MappingProxyType({})
-    protocols: Mapping[str, int] = MappingProxyType({})
-    interfaces: Mapping[str, int] = MappingProxyType({})
+    users: Mapping[str, int] = field(default_factory=dict)
+    services: Mapping[str, int] = field(default_factory=dict)
+    protocols: Mapping[str, int] = field(default_factory=dict)
+    interfaces: Mapping[str, int] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
 
     def user(self, name: str) -> int | None:
