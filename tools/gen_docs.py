@@ -89,11 +89,11 @@ FILTER = """
 | `{{ all = [...] }}`, `{{ any = [...] }}`, `{{ none = [...] }}` | bits, by name or number; one of the three |
 | `"empty"` | the value is unknown |
 
-An address belongs to a family. At a layer without family, an IPv4 address leaves only the V4 filter, a list is split, and
-`{{ not = an IPv4 address }}` is every address at V6. A v4-mapped IPv6 address is IPv4.
+An address belongs to a family. At a layer without family, an IPv4 address leaves only the V4 filter, a list is split,
+and `{{ not = an IPv4 address }}` is every address at V6. A v4-mapped IPv6 address is IPv4.
 
-Tests of one field are alternatives: `all` and `none` together would have to hold at once, and are refused. Use a second,
-heavier filter of the opposite action for one of them.
+Tests of one field are alternatives: `all` and `none` together would have to hold at once, and are refused. Use a
+second, heavier filter of the opposite action for one of them.
 
 ## Fields
 

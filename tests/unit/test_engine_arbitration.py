@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from layergate.engine import classify, in_order
-from layergate.model import Action, Condition, DataType, Filter, FilterFlag, MatchType, Policy, Sublayer, Value, layer_named
+from layergate.model import (
+    Action,
+    Condition,
+    DataType,
+    Filter,
+    FilterFlag,
+    MatchType,
+    Policy,
+    Sublayer,
+    Value,
+    layer_named,
+)
 
 LAYER = layer_named("ALE_AUTH_CONNECT_V4")
 NEVER = (Condition("IP_REMOTE_PORT", MatchType.EQUAL, Value(DataType.UINT16, 1)),)
@@ -16,11 +27,39 @@ HEAVY, LIGHT = Sublayer("A", 10), Sublayer("B", 5)
 
 # sentence; sublayers; (sublayer, weight, action, flags, conditions) by id; action, reported filter, hard
 EXAMPLES = [
-    ("1: a soft permit is overridden by a block below", (HEAVY, LIGHT), [("A", 0, P, 0, ()), ("B", 0, B, 0, ())], B, 2, True),
-    ("2: a hard permit stands against a block below", (HEAVY, LIGHT), [("A", 0, P, CLEAR, ()), ("B", 0, B, 0, ())], P, 1, True),
-    ("4: a block stands against a hard permit below", (HEAVY, LIGHT), [("A", 0, B, 0, ()), ("B", 0, P, CLEAR, ())], B, 1, True),
+    (
+        "1: a soft permit is overridden by a block below",
+        (HEAVY, LIGHT),
+        [("A", 0, P, 0, ()), ("B", 0, B, 0, ())],
+        B,
+        2,
+        True,
+    ),
+    (
+        "2: a hard permit stands against a block below",
+        (HEAVY, LIGHT),
+        [("A", 0, P, CLEAR, ()), ("B", 0, B, 0, ())],
+        P,
+        1,
+        True,
+    ),
+    (
+        "4: a block stands against a hard permit below",
+        (HEAVY, LIGHT),
+        [("A", 0, B, 0, ()), ("B", 0, P, CLEAR, ())],
+        B,
+        1,
+        True,
+    ),
     ("7: in one sublayer the heavier permit ends it", (HEAVY,), [("A", 5, B, 0, ()), ("A", 10, P, 0, ())], P, 2, False),
-    ("9: nothing matches, so it is permitted", (HEAVY, LIGHT), [("A", 0, B, 0, NEVER), ("B", 0, B, 0, NEVER)], P, None, False),
+    (
+        "9: nothing matches, so it is permitted",
+        (HEAVY, LIGHT),
+        [("A", 0, B, 0, NEVER), ("B", 0, B, 0, NEVER)],
+        P,
+        None,
+        False,
+    ),
     (
         "11: three blocks, the first is reported",
         (QUARANTINE, WSH, WF),
@@ -46,7 +85,16 @@ def policy_of(sublayers, rows):
     return Policy(
         sublayers,
         tuple(
-            Filter(number, f"f{number}", LAYER, sublayer, action, conditions, Value(DataType.UINT64, weight), FilterFlag(flags))
+            Filter(
+                number,
+                f"f{number}",
+                LAYER,
+                sublayer,
+                action,
+                conditions,
+                Value(DataType.UINT64, weight),
+                FilterFlag(flags),
+            )
             for number, (sublayer, weight, action, flags, conditions) in enumerate(rows, 1)
         ),
     )

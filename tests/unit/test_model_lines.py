@@ -54,7 +54,9 @@ ROUND_TRIPS = [
 ]
 
 
-@pytest.mark.parametrize(("sentence", "layer", "name", "value", "data"), ROUND_TRIPS, ids=[row[0] for row in ROUND_TRIPS])
+@pytest.mark.parametrize(
+    ("sentence", "layer", "name", "value", "data"), ROUND_TRIPS, ids=[row[0] for row in ROUND_TRIPS]
+)
 def test_values_go_out_and_come_back(sentence, layer, name, value, data):
     field = layer.field(name)
     assert value_to_json(field, value) == data
@@ -111,10 +113,13 @@ def test_an_indication_line_has_the_documented_keys_in_order():
         version=1,
         fields=("ALE_APP_ID", "IP_PROTOCOL"),
     )
-    assert list(line) == (
-        "kind time host event layer flow protocol local remote process action filter filter_name sublayer reauthorize "
-        "version values"
-    ).split()
+    assert (
+        list(line)
+        == (
+            "kind time host event layer flow protocol local remote process action filter filter_name sublayer "
+            "reauthorize version values"
+        ).split()
+    )
     assert line["filter"] is None
     assert line["process"] == {"pid": 812, "app": "/usr/bin/curl", "user": 0, "unit": None}
     # In the layer's order of fields; what the source gives and doesn't know is null.
@@ -200,7 +205,13 @@ def test_a_verdict_line_tells_who_matched_who_decided_and_who_lost():
             rule(1, "soft", "high", Action.PERMIT, web),
             rule(2, "unheard", "high", Action.BLOCK),
             rule(3, "stop", "low", Action.BLOCK),
-            rule(4, "quiet", "other", Action.BLOCK, web[:0] + (Condition("FLAGS", MatchType.EQUAL, Value(DataType.UINT32, 1)),)),
+            rule(
+                4,
+                "quiet",
+                "other",
+                Action.BLOCK,
+                (Condition("FLAGS", MatchType.EQUAL, Value(DataType.UINT32, 1)),),
+            ),
         ),
         version=3,
     )

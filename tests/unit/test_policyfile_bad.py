@@ -25,16 +25,51 @@ def filter_with(body, layer='"ALE_AUTH_CONNECT"'):
 
 # sentence; body from line 5; line; object; found; accepted (parts)
 WHEN = [
-    ("an unknown field", "when = { remote_prt = 1 }", 5, "when.remote_prt", "unknown field 'remote_prt'", "remote_port"),
+    (
+        "an unknown field",
+        "when = { remote_prt = 1 }",
+        5,
+        "when.remote_prt",
+        "unknown field 'remote_prt'",
+        "remote_port",
+    ),
     ("a wrong type", "when = { remote_port = true }", 5, "when.remote_port", "true is no number", "0 to 65535"),
     ("a float", "when = { remote_port = 80.5 }", 5, "when.remote_port", "80.5 is no number", "0 to 65535"),
-    ("a number too big", "when = { remote_port = 65536 }", 5, "when.remote_port", "65536 is out of range", "0 to 65535"),
+    (
+        "a number too big",
+        "when = { remote_port = 65536 }",
+        5,
+        "when.remote_port",
+        "65536 is out of range",
+        "0 to 65535",
+    ),
     ("a negative number", "when = { protocol = -1 }", 5, "when.protocol", "-1 is out of range", "0 to 255"),
-    ("an unknown service", 'when = { remote_port = "frob" }', 5, "when.remote_port", "unknown value 'frob'", "a service"),
-    ("an unknown protocol", 'when = { protocol = "tpc" }', 5, "when.protocol", "unknown value 'tpc'", "did you mean 'tcp'"),
+    (
+        "an unknown service",
+        'when = { remote_port = "frob" }',
+        5,
+        "when.remote_port",
+        "unknown value 'frob'",
+        "a service",
+    ),
+    (
+        "an unknown protocol",
+        'when = { protocol = "tpc" }',
+        5,
+        "when.protocol",
+        "unknown value 'tpc'",
+        "did you mean 'tcp'",
+    ),
     ("a range upside down", 'when = { remote_port = "9-3" }', 5, "when.remote_port", "is upside down", "'3-9'"),
     ("a range too far", 'when = { remote_port = "9-99999" }', 5, "when.remote_port", "99999 is too much", "0 to 65535"),
-    ("a list's third", "when.remote_port = [\n 80,\n 81,\n 'x',\n]", 8, "when.remote_port", "unknown value 'x'", "a number"),
+    (
+        "a list's third",
+        "when.remote_port = [\n 80,\n 81,\n 'x',\n]",
+        8,
+        "when.remote_port",
+        "unknown value 'x'",
+        "a number",
+    ),
     ("an empty list", "when = { remote_port = [] }", 5, "when.remote_port", "an empty list", "at least one value"),
     ("a list in a list", "when = { remote_port = [[80]] }", 5, "when.remote_port", "a list in a list", "a number"),
     ("no address", 'when = { remote_address = "10.0.0.256" }', 5, "when.remote_address", "is no address", "10.0.0.0/8"),
@@ -63,10 +98,31 @@ WHEN = [
     ("a list of not", 'when.app.not = ["/a", "/b"]', 5, "when.app", "'not' of", "one value"),
     ("not in not", "when = { remote_port = { not = { not = 1 } } }", 5, "when.remote_port", "in a 'not'", "a range"),
     ("not of everything", 'when.remote_port.not = "0-65535"', 5, "when.remote_port", "leaves nothing over", "others"),
-    ("not beside another", "when.remote_port = { not = 1, all = [1] }", 5, "when.remote_port", "'not' beside 'all'", "alone"),
-    ("an unknown form", "when = { remote_port = { min = 1 } }", 5, "when.remote_port", "unknown key 'min'", "not, all, any"),
+    (
+        "not beside another",
+        "when.remote_port = { not = 1, all = [1] }",
+        5,
+        "when.remote_port",
+        "'not' beside 'all'",
+        "alone",
+    ),
+    (
+        "an unknown form",
+        "when = { remote_port = { min = 1 } }",
+        5,
+        "when.remote_port",
+        "unknown key 'min'",
+        "not, all, any",
+    ),
     ("bits of a path", 'when.app.all = ["x"]', 5, "when.app", "which has no bits", "an absolute path"),
-    ("an unknown flag", 'when.flags.all = ["loopbak"]', 5, "when.flags", "unknown flag 'loopbak'", "did you mean 'loopback'"),
+    (
+        "an unknown flag",
+        'when.flags.all = ["loopbak"]',
+        5,
+        "when.flags",
+        "unknown flag 'loopbak'",
+        "did you mean 'loopback'",
+    ),
     ("a flag as value", 'when.flags = "loopback"', 5, "when.flags", "unknown value 'loopback'", "{ all = [...] }"),
     ("no flag", "when.flags.any = []", 5, "when.flags", "any of no bit", "loopback"),
     (
@@ -77,7 +133,14 @@ WHEN = [
         "would have to hold at once",
         "a heavier filter of the opposite action",
     ),
-    ("one field twice", "when = { remote_port = 1, IP_REMOTE_PORT = 2 }", 5, "when.IP_REMOTE_PORT", "tested twice", "one list"),
+    (
+        "one field twice",
+        "when = { remote_port = 1, IP_REMOTE_PORT = 2 }",
+        5,
+        "when.IP_REMOTE_PORT",
+        "tested twice",
+        "one list",
+    ),
     ("an alias twice", "when = { local_port = 1, icmp_type = 2 }", 5, "when.icmp_type", "tested twice", "one list"),
     ("no table", "when = 1", 5, "filter 'f'", "when = 1", "when = { field = value"),
     (
@@ -91,7 +154,9 @@ WHEN = [
 ]
 
 
-@pytest.mark.parametrize(("sentence", "body", "line", "subject", "found", "accepted"), WHEN, ids=[row[0] for row in WHEN])
+@pytest.mark.parametrize(
+    ("sentence", "body", "line", "subject", "found", "accepted"), WHEN, ids=[row[0] for row in WHEN]
+)
 def test_a_condition_that_is_wrong(sentence, body, line, subject, found, accepted):
     (problem,) = problems_of(filter_with(body))
     assert problem.file == "p.toml"
@@ -183,7 +248,10 @@ def test_a_name_is_taken_once():
 
 
 def test_what_a_sublayer_must_have():
-    text = '[[sublayer]]\nname = "a"\n[[sublayer]]\nname = "a"\nweight = 65536\n[[sublayer]]\nname = "universal"\nweight = 1\n'
+    text = (
+        '[[sublayer]]\nname = "a"\n[[sublayer]]\nname = "a"\nweight = 65536\n'
+        '[[sublayer]]\nname = "universal"\nweight = 1\n'
+    )
     problems = problems_of(text)
     assert [(problem.line, problem.found) for problem in problems] == [
         (1, "no weight"),

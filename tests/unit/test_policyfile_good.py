@@ -225,7 +225,11 @@ def test_discard_layers_have_families_too():
 
 @pytest.mark.parametrize(
     ("name", "full"),
-    [("", "FWPM_SUBLAYER_UNIVERSAL"), ("mpssvc_wf", "FWPM_SUBLAYER_MPSSVC_WF"), ("FWPM_SUBLAYER_LIPS", "FWPM_SUBLAYER_LIPS")],
+    [
+        ("", "FWPM_SUBLAYER_UNIVERSAL"),
+        ("mpssvc_wf", "FWPM_SUBLAYER_MPSSVC_WF"),
+        ("FWPM_SUBLAYER_LIPS", "FWPM_SUBLAYER_LIPS"),
+    ],
 )
 def test_the_platform_s_sublayers_are_known(name, full):
     line = f'sublayer = "{name}"' if name else ""
@@ -291,7 +295,14 @@ def test_a_value_of_the_command_line(name, text, value):
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("remote_port", "1-9"), ("remote_port", "frob"), ("remote_address", "::1"), ("flags", "x"), ("user", "mallory"), ("app", "c")],
+    [
+        ("remote_port", "1-9"),
+        ("remote_port", "frob"),
+        ("remote_address", "::1"),
+        ("flags", "x"),
+        ("user", "mallory"),
+        ("app", "c"),
+    ],
 )
 def test_a_value_of_the_command_line_that_is_wrong(name, text):
     with pytest.raises(InputError, match=name):

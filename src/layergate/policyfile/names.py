@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import dataclasses
 from typing import Final, Protocol
 
 from layergate.model import FIELD_ALIASES, LAYERS, AddressType, DataType, Direction, Field, Flag, ReauthorizeReason
@@ -100,17 +100,17 @@ class Resolver(Protocol):
         """Return the unit or cgroup *name* in the form in which sockets report it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class TableResolver:
     """A resolver that knows what its tables say: for the policy of another host, and for tests.
 
     Executables are all there and all canonical, except the *missing* ones; a unit's name is taken as it is.
     """
 
-    users: Mapping[str, int] = field(default_factory=dict)
-    services: Mapping[str, int] = field(default_factory=dict)
-    protocols: Mapping[str, int] = field(default_factory=dict)
-    interfaces: Mapping[str, int] = field(default_factory=dict)
+    users: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    services: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    protocols: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    interfaces: Mapping[str, int] = dataclasses.field(default_factory=dict)
     missing: frozenset[str] = frozenset()
 
     def user(self, name: str) -> int | None:
