@@ -6,10 +6,10 @@ FWPM_CONDITION_. A field that the table does not single out is called as in WFP,
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import enum
 from collections.abc import Iterable, Mapping
-import dataclasses
 from typing import Final, Protocol
 
 from layergate.model import FIELD_ALIASES, LAYERS, AddressType, DataType, Direction, Field, Flag, ReauthorizeReason
