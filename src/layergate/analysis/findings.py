@@ -1,8 +1,9 @@
 """The findings on one policy.
 
-Errors: a filter that Linux can't enforce as it stands (no hook for the layer, a field that the hook can't know, a test that
-the kernel can't make, a block that would do nothing). Warnings: what is decided by chance or never (ambiguous, equal
-sublayers, a weight below automatic ones, shadowed). No warning is raised on a guess: overlap is exact or silent.
+Errors: a filter that Linux can't enforce as it stands (no hook for the layer, a field that the hook can't know, a
+test that the kernel can't make, a block that would do nothing). Warnings: what is decided by chance or never
+(ambiguous, equal sublayers, a weight below automatic ones, shadowed). No warning is raised on a guess: overlap is
+exact or silent.
 
 What a V4 and a V6 filter of one name have in common is said once, of the layer without family.
 """
@@ -174,9 +175,13 @@ def _unenforced(item: Filter, rows: Mapping[str, HookRow]) -> Iterator[Finding]:
 
 
 def _between(filters: tuple[Filter, ...], budget: _Budget) -> Iterator[_Found]:
-    """Yield what there is to say of *filters*, those of one sublayer at one layer in the order in which they are heard."""
+    """Yield what there is to say of *filters*: one sublayer's at one layer, in the order in which they are heard."""
     regions = {item.id: {name: region(run) for name, run in groups(item.conditions)} for item in filters}
-    for finding, item in (*_light(filters), *_shadowed(filters, regions, budget), *_ambiguous(filters, regions, budget)):
+    for finding, item in (
+        *_light(filters),
+        *_shadowed(filters, regions, budget),
+        *_ambiguous(filters, regions, budget),
+    ):
         yield _Found(finding, item.name, item.layer)
 
 
@@ -189,9 +194,10 @@ def _light(filters: tuple[Filter, ...]) -> Iterator[tuple[Finding, Filter]]:
     top = effective_weight(heaviest)
     for item in filters:
         if item.weight.type is DataType.UINT64 and 0 < effective_weight(item) < top:
+            other = f"'{heaviest.name}' (line {heaviest.line})"
             yield _finding(
                 item, "weight-below-automatic", Severity.WARNING,
-                f"weight {effective_weight(item)} is below the automatic weight of '{heaviest.name}' (line {heaviest.line})",
+                f"weight {effective_weight(item)} is below the automatic weight of {other}",
                 "an automatic weight grows with the conditions, up to 2^60: a small explicit one is heard after it",
                 "weight_range, or a weight of 2^60 or more; or weight = 0 where it is meant to be last",
             ), item  # fmt: skip
@@ -203,7 +209,8 @@ def _shadowed(
     """Yield filters that never speak: all they match is matched, and ended, by one filter before them.
 
     A filter can only shadow one that tests all its fields, with the same value where it tests a single one. So the
-    filters heard so far are kept by the fields that they test (a shape) and their single values: only those are compared.
+    filters heard so far are kept by the fields that they test (a shape) and their single values: only those are
+    compared.
     """
     heard: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[tuple[object, ...], list[Filter]]] = {}
     for item in filters:

@@ -6,7 +6,8 @@ ranges; texts and bytes are a finite set, or everything but one value. Two answe
 - `covers(wide, narrow)`: True only where every value that meets *narrow* meets *wide*, for certain.
 - `disjoint(one, other)`: True only where no value meets both, for certain.
 
-Worked example: ranges 0-21, 23-65535 cover 443; they are disjoint from 22; FLAGS_ALL_SET 5 is covered by FLAGS_ALL_SET 1.
+Worked example: ranges 0-21, 23-65535 cover 443; they are disjoint from 22; FLAGS_ALL_SET 5 is covered by
+FLAGS_ALL_SET 1.
 """
 
 from __future__ import annotations

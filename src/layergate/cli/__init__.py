@@ -1,8 +1,9 @@
 """The command `layergate`: one file per verb, imported only when it is asked for.
 
-A verb's module has NAME, HELP, `configure(parser)` and `run(arguments) -> status`; it may have `prepare(words) -> words`, which
-sees its command line before the parser does. Exit status: 0 done, 1 the answer is no, 2 wrong use or wrong input, 3 the
-machine can't, 130 interrupted. Errors become lines: on standard error for people, on standard output with `--json`.
+A verb's module has NAME, HELP, `configure(parser)` and `run(arguments) -> status`; it may have `prepare(words) ->
+words`, which sees its command line before the parser does. Exit status: 0 done, 1 the answer is no, 2 wrong use or
+wrong input, 3 the machine can't, 130 interrupted. Errors become lines: on standard error for people, on standard
+output with `--json`.
 """
 
 from __future__ import annotations

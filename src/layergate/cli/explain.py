@@ -6,8 +6,9 @@ Three ways to ask:
     layergate explain --layer ALE_AUTH_CONNECT --value remote_port=443 --policy F
     layergate trace --json -- curl ... | layergate explain --indication - --policy F --json
 
-The arrow of the first form points where the connection goes: with `accept` the remote side stands on its left. Exit status
-of the first two: 0 permitted, 1 blocked; of the third 0, whatever the verdicts are; 2 where the question makes no sense.
+The arrow of the first form points where the connection goes: with `accept` the remote side stands on its left. Exit
+status of the first two: 0 permitted, 1 blocked; of the third 0, whatever the verdicts are; 2 where the question
+makes no sense.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final, TextIO
 
 from layergate.cli import output
@@ -26,6 +26,7 @@ from layergate.engine import Ordered, classify, in_order
 from layergate.engine.explanation import Account, Asked, Fate, account
 from layergate.live.names import SystemResolver
 from layergate.model import (
+    LAYERS,
     Action,
     Condition,
     DataType,
@@ -55,7 +56,9 @@ _EVENTS: Final = {
     "accept": "ALE_AUTH_RECV_ACCEPT",
 }
 _OWNERS: Final = ("app", "user", "unit")
-_FORM: Final = "connect [tcp|udp] [LOCAL[:PORT]] -> REMOTE[:PORT], accept … REMOTE -> LOCAL, listen or bind … LOCAL[:PORT]"
+_FORM: Final = (
+    "connect [tcp|udp] [LOCAL[:PORT]] -> REMOTE[:PORT], accept … REMOTE -> LOCAL, listen or bind … LOCAL[:PORT]"
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.question:
         layer, said = _question(arguments.question)
         values = said + values
+        if not any(field_name(name) == "FLAGS" for name, _ in values):
+            values.append(("flags", _flags(said)))
     verdict = _answer(ordered, normalized(_asked_of(layer, values)), is_json=arguments.json)
     return 1 if verdict.action is Action.BLOCK else 0
 
@@ -131,7 +136,9 @@ def _indications(lines: Iterable[str], place: str) -> Iterator[Indication]:
             try:
                 data = json.loads(line)
             except (ValueError, RecursionError):
-                raise InputError(f"no JSON: {line.strip()[:60]}", "one JSON object a line", place=name, line=number) from None
+                raise InputError(
+                    f"no JSON: {line.strip()[:60]}", "one JSON object a line", place=name, line=number
+                ) from None
             if not isinstance(data, dict):
                 raise InputError("no JSON object", "one JSON object a line", place=name, line=number)
             if data.get("kind") == "indication":
@@ -144,8 +151,6 @@ def _asked_of(layer_name: str, pairs: list[tuple[str, str]]) -> Indication:
     """Return the indication that *pairs* of field and value describe at the layer *layer_name*."""
     layers = layers_named(layer_name) or layers_named(layer_name.upper())
     if not layers:
-        from layergate.model import LAYERS  # noqa: PLC0415 - only for the message
-
         close = suggestion(layer_name.upper(), [name for layer in LAYERS for name in (layer.base, layer.short)])
         raise InputError(f"unknown layer '{layer_name}'", f"{close}a layer of WFP, such as ALE_AUTH_CONNECT")
     layer = _of_family(layers, pairs)
@@ -158,12 +163,13 @@ def _asked_of(layer_name: str, pairs: list[tuple[str, str]]) -> Indication:
         if field is None:
             known = [spelling for item in layer.fields for spelling in (friendly_name(item.name), item.name)]
             raise InputError(
-                f"{layer.short} has no field '{name}'", f"{suggestion(name, known)}its fields: {friendly_names(layer.fields)}"
+                f"{layer.short} has no field '{name}'",
+                f"{suggestion(name, known)}its fields: {friendly_names(layer.fields)}",
             )
         if field.name in given:
             raise InputError(f"{name} is given twice", "every value once")
         given.add(field.name)
-        value = value_from_text(field, text, resolver)
+        value = value_from_text(field, _plain(text) if layer.family is Family.V4 else text, resolver)
         if value is not None:
             values[field.name] = value
     return Indication(layer, values)
@@ -181,14 +187,23 @@ def _of_family(layers: tuple[Layer, ...], pairs: list[tuple[str, str]]) -> Layer
 
 
 def _family_of(name: str, text: str) -> Family | None:
-    """Return the family of an address; a v4-mapped one is told apart later, at the V6 layer."""
+    """Return the family of an address; a v4-mapped one is IPv4."""
     if not (field_name(name) or "").endswith("ADDRESS"):
         return None
     try:
-        version = ipaddress.ip_address(text).version
+        version = ipaddress.ip_address(_plain(text)).version
     except ValueError:
         return None
-    return Family.V4 if version == 4 else Family.V6  # noqa: PLR2004 - IP's version
+    return Family.V4 if version == 4 else Family.V6
+
+
+def _plain(text: str) -> str:
+    """Return *text*; the IPv4 address where it is a v4-mapped one."""
+    try:
+        mapped = ipaddress.IPv6Address(text).ipv4_mapped
+    except ValueError:
+        return text
+    return text if mapped is None else str(mapped)
 
 
 def _question(words: list[str]) -> tuple[str, list[tuple[str, str]]]:
@@ -222,8 +237,14 @@ def _question(words: list[str]) -> tuple[str, list[tuple[str, str]]]:
     return layer, values
 
 
+def _flags(said: list[tuple[str, str]]) -> str:
+    """Return the flags of an everyday situation: a kernel knows them always, and loopback shows in the addresses."""
+    addresses = [_plain(text) for name, text in said if name.endswith("_address")]
+    return "loopback" if any(ipaddress.ip_address(address).is_loopback for address in addresses) else "0"
+
+
 def _endpoint(text: str) -> tuple[str, str] | None:
-    """Return (address, port) of "10.0.0.1", "10.0.0.1:80", "::1", "[::1]:80" or ":80", None where it is none of them."""
+    """Return (address, port) of "10.0.0.1", "10.0.0.1:80", "::1", "[::1]:80" or ":80", None where it is none."""
     address, colon, port = text.rpartition(":")
     if text.startswith("["):
         bare, bracket, port = text[1:].partition("]")
@@ -258,12 +279,15 @@ def _short(verdict: Verdict, layer: Layer) -> str:
     """Return the answer in one line."""
     decided = verdict.filter
     if decided is None:
-        return f"{output.paint('permitted', 'green')} at {layer.short}: no filter matched, and what nothing matches is permitted"
+        permitted = output.paint("permitted", "green")
+        return f"{permitted} at {layer.short}: no filter matched, and what nothing matches is permitted"
     word = output.paint("blocked", "red") if verdict.action is Action.BLOCK else output.paint("permitted", "green")
     heard = [told for told in verdict.sublayers if told.decided]
     place = next(index for index, told in enumerate(heard) if told.decided is decided)
     overridden = [told.decided for told in heard[:place] if told.decided and told.decided.action is not decided.action]
-    refused = [told.decided for told in heard[place + 1 :] if told.decided and told.decided.action is not decided.action]
+    refused = [
+        told.decided for told in heard[place + 1 :] if told.decided and told.decided.action is not decided.action
+    ]
     if overridden:
         why = f"it overrides the soft {overridden[0].action} '{overridden[0].name}'"
     elif refused:
@@ -283,7 +307,8 @@ def _sublayer(told: Account, layer: Layer, values: Mapping[str, Value]) -> list[
     rows = [
         (
             f"#{asked.filter.id}",
-            str(asked.filter.action) + (" (hard)" if asked.filter.hard and asked.filter.action is Action.PERMIT else ""),
+            str(asked.filter.action)
+            + (" (hard)" if asked.filter.hard and asked.filter.action is Action.PERMIT else ""),
             f"'{asked.filter.name}'",
             _fate(asked, told, layer, values),
         )
@@ -303,7 +328,9 @@ def _fate(asked: Asked, told: Account, layer: Layer, values: Mapping[str, Value]
     if field is None:
         return "missed"
     value = values.get(field.name)
-    known = f"{friendly_name(field.name)} is {_shown(field, value)}" if value else f"{friendly_name(field.name)} is unknown"
+    known = (
+        f"{friendly_name(field.name)} is {_shown(field, value)}" if value else f"{friendly_name(field.name)} is unknown"
+    )
     return f"missed: {known}, asked for {_wanted(field, asked.missed)}"
 
 

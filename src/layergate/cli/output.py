@@ -68,9 +68,7 @@ def problem(item: Problem, *, is_json: bool) -> None:
 def input_error(error: InputError, *, is_json: bool) -> None:
     """Print what is wrong with an input."""
     if is_json:
-        json_line(
-            error_line(file=error.place, line=error.line, subject="", found=error.found, accepted=error.accepted)
-        )
+        json_line(error_line(file=error.place, line=error.line, subject="", found=error.found, accepted=error.accepted))
     else:
         sys.stderr.write(f"layergate: {error}\n")
 

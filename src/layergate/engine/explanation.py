@@ -1,7 +1,7 @@
 """Why a verdict is what it is: every filter that was asked, and what became of it.
 
-`account` tells each sublayer's filters in the order in which they were asked, with the first field that kept a filter from
-matching. It decides nothing: matched, decided and lost are `classify`'s own words.
+`account` tells each sublayer's filters in the order in which they were asked, with the first field that kept a
+filter from matching. It decides nothing: matched, decided and lost are `classify`'s own words.
 
 Worked example: at ALE_AUTH_CONNECT_V4 with remote port 22, the filter "the web" (remote port 80 or 443) *missed* at
 IP_REMOTE_PORT, and "nothing else leaves" (no conditions) *decided*.

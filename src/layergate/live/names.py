@@ -1,7 +1,8 @@
 """What a policy's names stand for on this host: the `Resolver` over its own databases.
 
-Sources: passwd (users), services and protocols (getservbyname, getprotobyname), the file system (executables), the kernel
-(interfaces). A name that the host doesn't know is None, never an exception: the file may be older than the host, or newer.
+Sources: passwd (users), services and protocols (getservbyname, getprotobyname), the file system (executables), the
+kernel (interfaces). A name that the host doesn't know is None, never an exception: the file may be older than the
+host, or newer.
 """
 
 from __future__ import annotations

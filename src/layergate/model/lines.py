@@ -1,8 +1,9 @@
 """Values, indications and verdicts as JSON: the lines that scripts rely on.
 
-One object a line, `kind` first, keys always in the same order. A value is what a reader would write: an address is text, an
-application is its path, a token is the user id, a number is a number; null is a value that its source doesn't know (empty).
-The two directions belong together: `value_from_json(field, value_to_json(field, value)) == value`.
+One object a line, `kind` first, keys always in the same order. A value is what a reader would write: an address is
+text, an application is its path, a token is the user id, a number is a number; null is a value that its source
+doesn't know (empty). The two directions belong together: `value_from_json(field, value_to_json(field, value)) ==
+value`.
 
 A v4-mapped IPv6 address is IPv4 at every layer: `normalized` unmaps it, and moves the indication to the _V4 layer.
 Source: docs, "Outputs that scripts rely on".
@@ -23,7 +24,7 @@ from layergate.model.policy import Action, Filter
 from layergate.model.values import BITS, SIGNED_BITS, TEXTS, DataType, Value
 
 PATHS: Final = frozenset({"ALE_APP_ID", "ALE_ORIGINAL_APP_ID"})
-"""The BYTE_BLOB fields that hold a path, UTF-8 (bytes that are none survive as lone surrogates, as in `os.fsdecode`)."""
+"""The BYTE_BLOB fields that hold a path, UTF-8 (other bytes survive as lone surrogates, as in `os.fsdecode`)."""
 
 TOKENS: Final = (DataType.TOKEN_INFORMATION, DataType.TOKEN_ACCESS_INFORMATION)
 USER_ID_BITS: Final = 32
@@ -82,7 +83,7 @@ def accepted_json(field: Field) -> str:
 def _typed(field: Field, data: object) -> Value | None:
     """Return *data* as a value of *field*, or None where it is none."""
     kind = DataType.TOKEN_ACCESS_INFORMATION if field.type in TOKENS else field.type
-    if kind in BITS and not field.is_address or kind in SIGNED_BITS or kind in TOKENS:
+    if (kind in BITS and not field.is_address) or kind in SIGNED_BITS or kind in TOKENS:
         if type(data) is not int or (kind in TOKENS and not 0 <= data < 1 << USER_ID_BITS):
             return None
         return _fitting(field.type, data)
@@ -328,8 +329,8 @@ def _optional(data: Mapping[str, Any], key: str, kind: type[_T]) -> _T | None:
 def verdict_line(verdict: Verdict, layer: Layer) -> dict[str, object]:
     """Return *verdict* at *layer* as a line.
 
-    `sublayers` are in the order in which they were heard; of each, `matched` heaviest first, `filter` the one that ended it
-    (null where nothing matched) and `lost` what matched and did not prevail, with why.
+    `sublayers` are in the order in which they were heard; of each, `matched` heaviest first, `filter` the one that
+    ended it (null where nothing matched) and `lost` what matched and did not prevail, with why.
     """
     decided = verdict.filter
     return {
@@ -373,4 +374,4 @@ def _named(item: Filter) -> dict[str, object]:
 def _shown(data: object) -> str:
     """Return *data* for a message, cut to a length that a line bears."""
     text = repr(data)
-    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 - a line's worth
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,8 +1,8 @@
 """A policy as a file: `load_text(compose(policy))` gives the same sublayers and filters.
 
-Filters of one name that follow one another came from one table, and go back into one: their layers become a list (a V4 and a
-V6 layer side by side one name without family), their address conditions a list of both families. Resolved names stay
-resolved: a user is its id, an interface its index.
+Filters of one name that follow one another came from one table, and go back into one: their layers become a list (a
+V4 and a V6 layer side by side one name without family), their address conditions a list of both families. Resolved
+names stay resolved: a user is its id, an interface its index.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def compose(policy: Policy, format: str = "toml") -> str:  # noqa: A002 - the wo
     """Return *policy* as the text of a policy file.
 
     Args:
-        policy: as loaded; boot-time and disabled filters, access-control lists and suffix matches have no form in a file.
+        policy: as loaded; access-control lists, suffix matches and boot-time filters have no form in a file.
         format: "toml" or "json".
     Raises:
         InputError: the policy holds something that a file can't say.
@@ -71,7 +71,7 @@ def _sublayer(sublayer: object) -> Json:
     return {"name": name, "weight": weight} | ({"description": description} if description else {})
 
 
-def _filter(filters: list[Filter]) -> Json:
+def _filter(filters: list[Filter]) -> Json:  # noqa: C901 - one branch a key
     """Return the table of *filters*, which share a name."""
     first = filters[0]
     for item in filters:
@@ -141,7 +141,9 @@ def _merged(runs: list[tuple[Field, tuple[Condition, ...]]], name: str) -> objec
     if len(sides) == 1:
         return _said(*sides[0])
     if not all(field.is_address for field, _ in sides):
-        raise InputError(f"filter '{name}' tests {sides[0][0].name}, of another type at each layer", "a filter for each")
+        raise InputError(
+            f"filter '{name}' tests {sides[0][0].name}, of another type at each layer", "a filter for each"
+        )
     for one, other in (sides, reversed(sides)):
         # { not = one address } is every address of the other family.
         if one[1][0].match is MatchType.NOT_EQUAL and other[1] == (_everything(other[0]),):
@@ -169,7 +171,7 @@ def _interleaved(sides: list[tuple[Field, tuple[Condition, ...]]], name: str) ->
 def _everything(field: Field) -> Condition:
     size = 4 if field.type is DataType.UINT32 else 16
     low, high = bytes(size), b"\xff" * size
-    ends = (Value(field.type, int.from_bytes(end, "big") if size == 4 else end) for end in (low, high))  # noqa: PLR2004
+    ends = (Value(field.type, int.from_bytes(end, "big") if size == 4 else end) for end in (low, high))
     return Condition(field.name, MatchType.RANGE, Value(DataType.RANGE, Range(*ends)))
 
 
@@ -224,7 +226,7 @@ def value_words(field: Field, value: Value) -> object:
         if data.mask != ((1 << length) - 1) << bits - length:
             raise InputError(f"the mask {data.mask:#x} on {field.name}", "a mask that is a prefix")
         masked = data.address & data.mask
-        low = Value(field.type, masked if bits == 32 else masked.to_bytes(16, "big"))  # noqa: PLR2004
+        low = Value(field.type, masked if bits == 32 else masked.to_bytes(16, "big"))
         return f"{value_to_json(field, low)}/{length}"
     if field.type in TOKENS and value.type is not DataType.UINT32:
         raise InputError(f"{value.type.name} on {field.name}", "a user id")

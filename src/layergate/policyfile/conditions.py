@@ -3,12 +3,13 @@
 A value is a scalar, a list (any of them), a range "1024-65535", a prefix "10.0.0.0/8", "empty", `{ not = X }`, or, for
 bits, `{ all = [...] }`, `{ any = [...] }`, `{ none = [...] }`. The rules:
 
-- Conditions on one field that stand together are alternatives (OR). So a list is a run of conditions, and what would have to
-  hold at once (`all` with `none`) can't be said in one filter: it is refused.
-- `{ not = X }` of one value is NOT_EQUAL; of a list, a range or a prefix it is the ranges that X leaves over. An unknown
-  (empty) value meets neither.
-- An address belongs to a family. At a layer of the other family an address says nothing: a list keeps what belongs there,
-  and where nothing is left the layer gets no filter. `{ not = an IPv4 address }` at a _V6 layer is every IPv6 address.
+- Conditions on one field that stand together are alternatives (OR). So a list is a run of conditions, and what would
+  have to hold at once (`all` with `none`) can't be said in one filter: it is refused.
+- `{ not = X }` of one value is NOT_EQUAL; of a list, a range or a prefix it is the ranges that X leaves over. An
+  unknown (empty) value meets neither.
+- An address belongs to a family. At a layer of the other family an address says nothing: a list keeps what belongs
+  there, and where nothing is left the layer gets no filter. `{ not = an IPv4 address }` at a _V6 layer is every IPv6
+  address.
 - A v4-mapped IPv6 address is IPv4.
 
 Worked example: `remote_port = { not = ["22", "8000-8999"] }` leaves the ranges 0-21, 23-7999 and 9000-65535.
@@ -134,9 +135,7 @@ def _value(field: Field, number: int) -> Value:
 
 
 def _range(field: Field, low: int, high: int) -> Condition:
-    return Condition(
-        field.name, MatchType.RANGE, Value(DataType.RANGE, Range(_value(field, low), _value(field, high)))
-    )
+    return Condition(field.name, MatchType.RANGE, Value(DataType.RANGE, Range(_value(field, low), _value(field, high))))
 
 
 def _condition(field: Field, item: _Item) -> Condition:
@@ -245,6 +244,8 @@ def accepted(field: Field) -> str:
         return f"{words}a number 0 to {top}, a range '1-9', 'empty', a list of them, {{ not = X }}"
     if field.type in TOKENS:
         return "a user's name or id, 'empty', a list of them, { not = one user }"
+    if field.name == "ALE_PACKAGE_ID":
+        return "a unit ('nginx.service') or a cgroup's path, 'empty', a list of them, { not = one of them }"
     if field.name in PATHS:
         return "an absolute path, 'empty', a list of them, { not = one path }"
     return f"{accepted_json(field).removesuffix(', or null')}, 'empty', a list of them, {{ not = one of them }}"
@@ -313,7 +314,8 @@ def _address(field: Field, data: object, context: Context) -> _Item:
     if item.family not in context.families:
         wrong, right = ("IPv4", "IPv6") if item.family is Family.V4 else ("IPv6", "IPv4")
         raise WrongValueError(
-            f"{shown(data)} is {wrong}, and the layer is of {right} only", f"an {right} address, or the layer of {wrong}"
+            f"{shown(data)} is {wrong}, and the layer is of {right} only",
+            f"an {right} address, or the layer of {wrong}",
         )
     return item
 
@@ -333,7 +335,7 @@ def _prefix(text: str) -> _Item:
     """Return a prefix; bits behind its length don't count. Raises ValueError."""
     network = ipaddress.ip_network(text, strict=False)
     low, high = int(network.network_address), int(network.broadcast_address)
-    family = Family.V4 if network.version == 4 else Family.V6  # noqa: PLR2004 - IP's version
+    family = Family.V4 if network.version == 4 else Family.V6
     mapped = ipaddress.IPv6Network("::ffff:0:0/96")
     if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(mapped):
         family, low, high = Family.V4, low & 0xFFFFFFFF, high & 0xFFFFFFFF
@@ -407,7 +409,8 @@ def _complement(field: Field, data: object, context: Context) -> tuple[Condition
     if not (_is_plain(field) or field.is_address):
         if isinstance(data, list) or data == EMPTY_WORD:
             raise WrongValueError(
-                f"'not' of {shown(data)} on {friendly_name(field.name)}", "one value; or a heavier filter for the others"
+                f"'not' of {shown(data)} on {friendly_name(field.name)}",
+                "one value; or a heavier filter for the others",
             )
         return (Condition(field.name, MatchType.NOT_EQUAL, _other(field, data, context)),)
     items = _items(field, data, context)

@@ -1,8 +1,9 @@
 """A policy file's data as a policy: sublayers and filters with ids, families and conditions.
 
-- Every problem of the file is found before anything is refused: one `PolicyError` with all of them, in the file's order.
-- A filter's layer without a family means both: it becomes a V4 and a V6 filter, V4 first. A condition on an address of one
-  family leaves only that family's filter. A filter that leaves none is an error.
+- Every problem of the file is found before anything is refused: one `PolicyError` with all of them, in the file's
+  order.
+- A filter's layer without a family means both: it becomes a V4 and a V6 filter, V4 first. A condition on an address
+  of one family leaves only that family's filter. A filter that leaves none is an error.
 - Ids count from 1 in the file's order, a filter's layers in the order in which it names them.
 - The platform's own sublayers are known without a definition, by their full name or without FWPM_SUBLAYER_.
 
@@ -67,9 +68,10 @@ SUBLAYER_WEIGHT_MAX: Final = 0xFFFF
 WEIGHT_MAX: Final = 0xFFFF_FFFF_FFFF_FFFF
 WEIGHT_RANGE_MAX: Final = 15
 
-CALLS: Final = frozenset(
-    {"ALE_BIND_REDIRECT", "ALE_RESOURCE_ASSIGNMENT", "ALE_CONNECT_REDIRECT", "ALE_AUTH_CONNECT"}
-)
+FOREIGN_BYTES: Final = 1 << 20
+"""A file of this size without a single table of ours is not searched for the lines of its keys."""
+
+CALLS: Final = frozenset({"ALE_BIND_REDIRECT", "ALE_RESOURCE_ASSIGNMENT", "ALE_CONNECT_REDIRECT", "ALE_AUTH_CONNECT"})
 """The layers at which a call fails when it is blocked, and can fail with an errno of the filter's choice."""
 
 _INTEGER: Final = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}")
@@ -105,8 +107,9 @@ def load_text(text: bytes | str, *, file: str, resolver: Resolver) -> Loaded:
     """
     data, places = parse(text, file)
     unknown = [key for key in data if key not in TOP_KEYS]
-    if len(unknown) > UNKNOWN_MAX:
-        found = f"no policy: {len(unknown)} unknown keys, such as {shown(unknown[0])}"
+    is_foreign = len(text) > FOREIGN_BYTES and not any(key in data for key in TABLES)
+    if unknown and (len(unknown) > UNKNOWN_MAX or is_foreign):
+        found = f"no policy: unknown keys ({len(unknown)}), such as {shown(unknown[0])}"
         raise PolicyError((Problem(file, 1, "", found, "tables of sublayers and filters"),))
     return _Reader(file, places(), resolver).read(data)
 
@@ -167,12 +170,16 @@ class _Reader:
             else:
                 self.problem((kind, index), f"{kind} #{index + 1}", shown(table), f"a table, [[{kind}]]")
 
-    def known_keys(self, table: dict[str, Any], known: tuple[str, ...], path: tuple[str | int, ...], subject: str) -> None:
+    def known_keys(
+        self, table: dict[str, Any], known: tuple[str, ...], path: tuple[str | int, ...], subject: str
+    ) -> None:
         """Note every key of *table* that is not *known*."""
         for key in table:
             if key not in known:
                 listed = ", ".join(name for name in known if not name.startswith("$"))
-                self.problem((*path, key), subject, f"unknown key {shown(key)}", f"{suggestion(key, known)}one of {listed}")
+                self.problem(
+                    (*path, key), subject, f"unknown key {shown(key)}", f"{suggestion(key, known)}one of {listed}"
+                )
 
     def name(self, table: dict[str, Any], kind: str, index: int) -> tuple[str | None, str]:
         """Return (the table's name, None where it has no good one; what to call it in a problem)."""
@@ -182,13 +189,15 @@ class _Reader:
             if (kind, name) in self.lines:
                 line = self.lines[kind, name]
                 taken = f" (line {line})" if line else ""
-                self.problem((kind, index, "name"), subject, f"the name is taken{taken}", f"a name of its own for each {kind}")
+                self.problem(
+                    (kind, index, "name"), subject, f"the name is taken{taken}", f"a name of its own for each {kind}"
+                )
             else:
                 self.lines[kind, name] = self.places.line(kind, index)
             return name, subject
         subject = f"{kind} #{index + 1}"
         found = f"name = {shown(name)}" if "name" in table else "no name"
-        self.problem((kind, index, "name"), subject, found, "name = \"some text\", without control characters")
+        self.problem((kind, index, "name"), subject, found, 'name = "some text", without control characters')
         return None, subject
 
     def text(self, table: dict[str, Any], key: str, path: tuple[str | int, ...], subject: str) -> str:
@@ -199,7 +208,9 @@ class _Reader:
         self.problem((*path, key), subject, f"{key} = {shown(value)}", "text")
         return ""
 
-    def integer(self, table: dict[str, Any], key: str, top: int, path: tuple[str | int, ...], subject: str) -> int | None:
+    def integer(
+        self, table: dict[str, Any], key: str, top: int, path: tuple[str | int, ...], subject: str
+    ) -> int | None:
         """Return the integer table[key], 0 to *top*, as a number or as text; None where it is none."""
         value = table[key]
         number = value
@@ -286,7 +297,9 @@ class _Reader:
                 wrong = "no layer" if "layer" not in table else f"unknown layer {shown(name)}"
                 known = dict.fromkeys(spelling for layer in LAYERS for spelling in (layer.base, layer.short))
                 close = suggestion(name.upper().removeprefix("FWPM_LAYER_"), known) if _is_name(name) else ""
-                self.problem(where, subject, wrong, f"{close}a layer of WFP, such as ALE_AUTH_CONNECT or INBOUND_TRANSPORT_V4")
+                self.problem(
+                    where, subject, wrong, f"{close}a layer of WFP, such as ALE_AUTH_CONNECT or INBOUND_TRANSPORT_V4"
+                )
             for layer in layers:
                 if layer.name in found:
                     self.problem(where, subject, f"the layer {layer.short} is named twice", "every layer once")
@@ -308,7 +321,12 @@ class _Reader:
         close = suggestion(name, [*self.sublayers, *builtins]) if isinstance(name, str) else ""
         declared = ", ".join(f"'{known}'" for known in self.sublayers)
         listed = f"one of {declared}, or" if declared else "a [[sublayer]] of this file, or"
-        self.problem((*path, "sublayer"), subject, f"unknown sublayer {shown(name)}", f"{close}{listed} one of WFP's own (UNIVERSAL)")
+        self.problem(
+            (*path, "sublayer"),
+            subject,
+            f"unknown sublayer {shown(name)}",
+            f"{close}{listed} one of WFP's own (UNIVERSAL)",
+        )
         return None
 
     def action(self, table: dict[str, Any], path: tuple[str | int, ...], subject: str) -> Action | None:
@@ -327,7 +345,9 @@ class _Reader:
         if not isinstance(value, bool):
             self.problem((*path, "hard"), subject, f"hard = {shown(value)}", "true or false")
         elif value and action is Action.BLOCK:
-            self.problem((*path, "hard"), subject, "hard = true on a block", "hard only on a permit: a block is always hard")
+            self.problem(
+                (*path, "hard"), subject, "hard = true on a block", "hard only on a permit: a block is always hard"
+            )
         return value is True
 
     def error(
@@ -346,13 +366,18 @@ class _Reader:
         number = _ERRNOS.get(value) if isinstance(value, str) else None
         if number is None:
             close = suggestion(value, _ERRNOS) if isinstance(value, str) else ""
-            self.problem(where, subject, f"error = {shown(value)}", f"{close}the name of an errno, such as ECONNREFUSED")
+            self.problem(
+                where, subject, f"error = {shown(value)}", f"{close}the name of an errno, such as ECONNREFUSED"
+            )
         if action is Action.PERMIT:
-            self.problem(where, subject, "error on a permit", "error only with action = \"block\"")
+            self.problem(where, subject, "error on a permit", 'error only with action = "block"')
         for layer in layers:
             if layer.base not in CALLS:
                 self.problem(
-                    where, subject, f"error at {layer.base}, where no call fails", f"error at {', '.join(sorted(CALLS))}"
+                    where,
+                    subject,
+                    f"error at {layer.base}, where no call fails",
+                    f"error at {', '.join(sorted(CALLS))}",
                 )
         return number or 0
 
@@ -384,15 +409,24 @@ class _Reader:
             if wfp is None or canonical is None:
                 known = [name for layer in layers for name in _names_at(layer)] or list(FIELD_NAMES)
                 listed = f"a field of {layers[0].base}: {friendly_names(layers[0].fields)}" if layers else "a field"
-                self.problem((*where, key), f"{subject}, when.{key}", f"unknown field {shown(key)}", f"{suggestion(key, known)}{listed}")
+                self.problem(
+                    (*where, key),
+                    f"{subject}, when.{key}",
+                    f"unknown field {shown(key)}",
+                    f"{suggestion(key, known)}{listed}",
+                )
             elif canonical in fields.values():
-                self.problem((*where, key), f"{subject}, when.{key}", f"{canonical} is tested twice", "one list of its values")
+                self.problem(
+                    (*where, key), f"{subject}, when.{key}", f"{canonical} is tested twice", "one list of its values"
+                )
             else:
                 fields[key] = canonical
         families = frozenset(layer.family for layer in layers if layer.family) or frozenset(Family)
         result = []
         for layer in layers:
-            conditions = self.conditions_at(layer, {key: (fields[key], when[key]) for key in fields}, families, where, subject)
+            conditions = self.conditions_at(
+                layer, {key: (fields[key], when[key]) for key in fields}, families, where, subject
+            )
             if conditions is not None:
                 result.append((layer, conditions))
         return result
@@ -414,7 +448,10 @@ class _Reader:
             field = layer.field(wfp)
             if field is None:
                 self.problem(
-                    here, label, f"{layer.base} has no field {friendly_name(wfp)}", f"its fields: {friendly_names(layer.fields)}"
+                    here,
+                    label,
+                    f"{layer.base} has no field {friendly_name(wfp)}",
+                    f"its fields: {friendly_names(layer.fields)}",
                 )
                 continue
             context = Context(self.resolver, families, self.warner(here, label))

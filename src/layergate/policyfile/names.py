@@ -6,6 +6,7 @@ FWPM_CONDITION_. A field that the table does not single out is called as in WFP,
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import enum
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from layergate.model import FIELD_ALIASES, LAYERS, AddressType, DataType, Direct
 from layergate.model.lines import TOKENS
 
 PREFIX: Final = "FWPM_CONDITION_"
+SUGGESTION_LENGTH_MAX: Final = 100
 
 _SHORT: Final = {
     "app": "ALE_APP_ID",
@@ -48,10 +50,20 @@ def _field_names() -> dict[str, str]:
 FIELD_NAMES: Final[Mapping[str, str]] = _field_names()
 """Short name -> WFP's name, without its prefix."""
 
-_FRIENDLY: Final = {wfp: short for short, wfp in reversed(FIELD_NAMES.items())}
+_FRIENDLY: Final = {wfp: short for short, wfp in FIELD_NAMES.items()}
 _KNOWN: Final = frozenset(field.name for layer in LAYERS for field in layer.fields) | frozenset(FIELD_ALIASES)
 
-PROTOCOLS: Final = {"icmp": 1, "igmp": 2, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "ah": 51, "icmpv6": 58, "sctp": 132}
+PROTOCOLS: Final = {
+    "icmp": 1,
+    "igmp": 2,
+    "tcp": 6,
+    "udp": 17,
+    "gre": 47,
+    "esp": 50,
+    "ah": 51,
+    "icmpv6": 58,
+    "sctp": 132,
+}
 """The protocols whose names need no resolver. Source: IANA, Protocol Numbers."""
 
 _ENUMS: Final[dict[str, type[enum.IntEnum]]] = {
@@ -88,11 +100,50 @@ class Resolver(Protocol):
         """Return the unit or cgroup *name* in the form in which sockets report it."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class TableResolver:
+    """A resolver that knows what its tables say: for the policy of another host, and for tests.
+
+    Executables are all there and all canonical, except the *missing* ones; a unit's name is taken as it is.
+    """
+
+    users: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    services: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    protocols: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    interfaces: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    missing: frozenset[str] = frozenset()
+
+    def user(self, name: str) -> int | None:
+        """Return the id of the user *name*."""
+        return self.users.get(name)
+
+    def service(self, name: str) -> int | None:
+        """Return the port of the service *name*."""
+        return self.services.get(name)
+
+    def protocol(self, name: str) -> int | None:
+        """Return the number of the IP protocol *name*."""
+        return self.protocols.get(name)
+
+    def executable(self, path: str) -> str | None:
+        """Return *path*, None where it is missing."""
+        return None if path in self.missing else path
+
+    def interface(self, name: str) -> int | None:
+        """Return the index of the interface *name*."""
+        return self.interfaces.get(name)
+
+    def unit(self, name: str) -> str | None:
+        """Return *name*."""
+        return name
+
+
 def field_name(key: str) -> str | None:
     """Return WFP's name of the field that *key* means (a short name or WFP's), or None where nothing is so called."""
-    if key in FIELD_NAMES:
-        return FIELD_NAMES[key]
-    bare = key.upper().removeprefix(PREFIX)
+    known = FIELD_NAMES.get(key)
+    if known is not None:
+        return known
+    bare: str = key.upper().removeprefix(PREFIX)
     return bare if bare in _KNOWN else None
 
 
@@ -138,5 +189,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """Return ``did you mean 'x'? `` where something *known* is close to *word*, else the empty text."""
     known = list(known)
     folded = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6) if len(word) < 100 else []  # noqa: PLR2004
+    # Nothing that long is a slip of the pen, and comparing it would take long.
+    is_short = len(word) <= SUGGESTION_LENGTH_MAX
+    close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6) if is_short else []
     return f"did you mean '{folded[close[0]]}'? " if close else ""

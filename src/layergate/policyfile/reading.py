@@ -1,7 +1,7 @@
 """A policy file's bytes as data, with the line of everything in it.
 
-Anything that is no TOML (or JSON) gives one clear problem, in little time, whatever it holds: bytes that are no text, a file
-without end, brackets without end. Nothing here knows what a policy is.
+Anything that is no TOML (or JSON) gives one clear problem, in little time, whatever it holds: bytes that are no
+text, a file without end, brackets without end. Nothing here knows what a policy is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ SIZE_BYTES_MAX: Final = 64 << 20
 KEY_PARTS_MAX: Final = 16
 # The standard parser's time grows with the square of a dotted key's parts: such a key is refused before it.
 _KEY_TOO_DEEP: Final = re.compile(
-    r"(?:(?:(?<![A-Za-z0-9_-])[A-Za-z0-9_-]++|\"[^\"\n]{0,64}+\"|'[^'\n]{0,64}+')[ \t]*+\.[ \t]*+){%d}" % KEY_PARTS_MAX
+    r"(?:(?:(?<![A-Za-z0-9_-])[A-Za-z0-9_-]++|\"[^\"\n]{0,64}+\"|'[^'\n]{0,64}+')[ \t]*+\.[ \t]*+)"
+    rf"{{{KEY_PARTS_MAX}}}"
 )
 _TOML_PLACE: Final = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
@@ -45,7 +46,7 @@ def read_file(path: str) -> bytes:
 
 
 def parse(text: bytes | str, file: str) -> tuple[dict[str, Any], Callable[[], Places]]:
-    """Return the data of *text*, and what finds the places of its parts (it takes as long as parsing, so only when asked).
+    """Return the data of *text*, and what finds the places of its parts (it takes as long as parsing).
 
     Raises:
         PolicyError: with one problem where the text is no data.
@@ -64,14 +65,17 @@ def _decoded(text: bytes | str, file: str) -> str:
     form = "JSON" if is_json(file) else "TOML"
     if isinstance(text, bytes):
         try:
-            text = text.decode("utf-8")
+            decoded = text.decode("utf-8")
         except UnicodeDecodeError as error:
-            line = text.count(b"\n", 0, error.start) + 1
-            raise _error(file, line, f"byte 0x{text[error.start]:02x} is no UTF-8", f"{form} in UTF-8") from None
-    place = text.find("\0")
+            line = error.object.count(b"\n", 0, error.start) + 1
+            byte = error.object[error.start]
+            raise _error(file, line, f"byte 0x{byte:02x} is no UTF-8", f"{form} in UTF-8") from None
+    else:
+        decoded = text
+    place = decoded.find("\0")
     if place >= 0:
-        raise _error(file, text.count("\n", 0, place) + 1, "a NUL byte: the file is binary", f"{form} in UTF-8")
-    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+        raise _error(file, decoded.count("\n", 0, place) + 1, "a NUL byte: the file is binary", f"{form} in UTF-8")
+    return decoded.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 def _json(text: str, file: str) -> tuple[dict[str, Any], Callable[[], Places]]:

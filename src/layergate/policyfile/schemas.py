@@ -1,7 +1,7 @@
 """The JSON Schema (2020-12) of a policy's JSON form, made from the catalogue and the table of names.
 
-It says what `load_text` accepts as far as a schema can: names of layers and fields, types, ranges. What it can't say (a field
-that one layer has and another lacks, a range upside down, a name twice) is `load_text`'s.
+It says what `load_text` accepts as far as a schema can: names of layers and fields, types, ranges. What it can't say
+(a field that one layer has and another lacks, a range upside down, a name twice) is `load_text`'s.
 """
 
 from __future__ import annotations
@@ -89,14 +89,24 @@ def _filter() -> dict[str, object]:
                     {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"$ref": "#/$defs/layer"}},
                 ],
             },
-            "sublayer": {"type": "string", "description": "A sublayer of the file or WFP's own.", "default": "UNIVERSAL"},
-            "action": {"enum": [str(action) for action in Action], "description": "What the filter says where it matches."},
+            "sublayer": {
+                "type": "string",
+                "description": "A sublayer of the file or WFP's own.",
+                "default": "UNIVERSAL",
+            },
+            "action": {
+                "enum": [str(action) for action in Action],
+                "description": "What the filter says where it matches.",
+            },
             "hard": {"type": "boolean", "description": "A permit that no lower sublayer can turn into a block."},
             "error": {
                 "enum": sorted(set(errno.errorcode.values())),
-                "description": f"What a blocked call returns, EPERM by default. Only with block, at {', '.join(sorted(CALLS))}.",
+                "description": f"What a blocked call returns (EPERM). Only with block, at {', '.join(sorted(CALLS))}.",
             },
-            "weight": {**_integer(WEIGHT_MAX), "description": "The 64-bit weight, as it is. Without one it is automatic."},
+            "weight": {
+                **_integer(WEIGHT_MAX),
+                "description": "The 64-bit weight, as it is. Without one it is automatic.",
+            },
             "weight_range": {**_integer(WEIGHT_RANGE_MAX), "description": "An automatic weight in this sixteenth."},
             "when": _when(),
             "description": {"type": "string"},
@@ -128,7 +138,7 @@ def _when() -> dict[str, object]:
     wfp_names = "|".join(sorted({*fields, *aliases, "LOCAL_INTERFACE_TYPE", "LOCAL_TUNNEL_TYPE"}))
     return {
         "type": "object",
-        "description": "What must hold: every field named, each by one of its values. Without it the filter always matches.",
+        "description": "What must hold: each field has one of its values. Without it the filter always matches.",
         "additionalProperties": False,
         "properties": properties,
         "patternProperties": {f"^({PREFIX})?({wfp_names})$": {"description": "The same under WFP's name."}},
@@ -179,7 +189,9 @@ def _words(field: Field) -> str:
 
 def _scalar(field: Field) -> dict[str, object]:
     if field.type in TOKENS:
-        return {"anyOf": [{"type": "integer", "minimum": 0, "maximum": (1 << 32) - 1}, {"type": "string", "minLength": 1}]}
+        return {
+            "anyOf": [{"type": "integer", "minimum": 0, "maximum": (1 << 32) - 1}, {"type": "string", "minLength": 1}]
+        }
     if field.name in PATHS:
         return {"type": "string", "pattern": "^(/.*|empty)$"}
     if field.type in BITS and not field.is_address:

@@ -1,11 +1,13 @@
 """Versions: how one policy follows another.
 
-- A filter that is unchanged in name, layer and content keeps its id. Any other gets an id that no filter of this run had.
+- A filter that is unchanged in name, layer and content keeps its id. Any other gets an id that no filter of this run
+  had.
 - A layer's version is the one in which what is heard there last changed: its filters, their order, their sublayers'
   weights. A change at one layer re-decides the flows that were authorised there, and no others.
 
-Worked example: version 1 has filters 1 and 2 at ALE_AUTH_CONNECT_V4. A reload drops 2 and adds one at ALE_AUTH_LISTEN_V4: that is
-filter 3 of version 2, and both layers' version is 2. A reload of the same file is version 3, and both layers stay at 2.
+Worked example: version 1 has filters 1 and 2 at ALE_AUTH_CONNECT_V4. A reload drops 2 and adds one at
+ALE_AUTH_LISTEN_V4: that is filter 3 of version 2, and both layers' version is 2. A reload of the same file is
+version 3, and both layers stay at 2.
 Source: docs, "Semantics" and "Outputs that scripts rely on".
 """
 
