@@ -137,7 +137,8 @@ def main(arguments: list[str]) -> int:
         lines += ["        ),", "    ),"]
     lines += [")", "", "CONDITION_GUIDS: Final = {"]
     lines += [
-        f"    {name.removeprefix(CONDITION)!r}: {guid.strip('{}')!r}," for name, guid in guids["condition_guids"].items()
+        f"    {name.removeprefix(CONDITION)!r}: {guid.strip('{}')!r},"
+        for name, guid in guids["condition_guids"].items()
     ]
     lines += ["}", "", "SUBLAYER_GUIDS: Final = {"]
     lines += [f"    {name!r}: {guid.strip('{}')!r}," for name, guid in guids["sublayer_guids"].items()]

@@ -38,7 +38,9 @@ def structs(text: str) -> dict[str, list[tuple[str, str, int, int, int]]]:
                 align = size
             count = int(match["count"] or 1)
             if offset % align:
-                sys.exit(f"{HEADER}: {name}.{match['name']} stands at {offset}, not aligned to {align}: spell the padding out")
+                sys.exit(
+                    f"{HEADER}: {name}.{match['name']} stands at {offset}, not aligned to {align}: spell the padding out"
+                )
             members.append((match["name"], code, count, offset, size))
             offset += size * count
             alignment = max(alignment, align)
@@ -65,8 +67,9 @@ def python_source(text: str) -> str:
     for name, members in structs(text).items():
         plain = name.removeprefix("lg_")
         code = "<" + "".join(
-            f"{count * size}s" if member_code.endswith("s") or (member_code == "B" and count > 1) else
-            (f"{count}{member_code}" if count > 1 else member_code)
+            f"{count * size}s"
+            if member_code.endswith("s") or (member_code == "B" and count > 1)
+            else (f"{count}{member_code}" if count > 1 else member_code)
             for _, member_code, count, _, size in members
         )
         lines += ["", f"# struct {name}", f'{plain.upper()}: Final = Struct("{code}")']

@@ -27,9 +27,15 @@ QUIET_RING_BYTES: Final = 4 << 20
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--policy", metavar="FILE", required=True, help="the policy; SIGHUP reads it again")
-    parser.add_argument("--cgroup", metavar="PATH", default="/", help="only this control group (default: the whole host)")
     parser.add_argument(
-        "--interface", metavar="IF", action="append", default=[], help="decide on all that passes IF, not only these flows"
+        "--cgroup", metavar="PATH", default="/", help="only this control group (default: the whole host)"
+    )
+    parser.add_argument(
+        "--interface",
+        metavar="IF",
+        action="append",
+        default=[],
+        help="decide on all that passes IF, not only these flows",
     )
     parser.add_argument("--netns", metavar="NAME", action="append", default=[], help="in these network namespaces")
     parser.add_argument("--pin", action="store_true", help="stay in force when this process ends (fail-closed)")

@@ -19,8 +19,10 @@ from layergate.model import Action, LayergateError, Policy, PolicyError, Process
 from layergate.model.lines import indication_line, process_line
 from layergate.policyfile import load_file
 
-_ROW: Final = "{time:>10}  {host:<6}  {flow:>4}  {event:<11}  {layer:<30}  {action}  {what}"
-_HEAD: Final = "   seconds  host    flow  event        layer                           action  decided by; connection; process"
+_ROW: Final = "{time:>10}  {host:<6}  {flow:>4}  {event:<11}  {layer:<34}  {action}  {what}"
+_HEAD: Final = (
+    "   seconds  host    flow  event        layer                               action  decided by; connection; process"
+)
 
 
 class Teller:
@@ -144,7 +146,7 @@ def _shown_drop(told: Drop) -> str:
         host=told.host or "-",
         flow="-" if told.flow is None else told.flow,
         event=told.event,
-        layer=output.paint(f"{'dropped, ' + told.reason:<30}", "yellow"),
+        layer=output.paint(f"{'dropped, ' + told.reason:<34}", "yellow"),
         action=output.paint("drop  ", "yellow"),
         what="  ".join(filter(None, (f"by {by}", _ends(told.local, told.remote), _who(told.process)))),
     )

@@ -68,7 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Trace."""
     running = arguments.cgroup or arguments.unit
     if bool(arguments.command) == bool(running):
-        raise InputError("nothing to trace" if not running else "both a command and what runs", "give -- COMMAND, --cgroup or --unit")
+        raise InputError(
+            "nothing to trace" if not running else "both a command and what runs", "give -- COMMAND, --cgroup or --unit"
+        )
     policy = load(arguments.policy)
     hierarchy = Hierarchy()
     try:
@@ -117,7 +119,9 @@ def _start(command: tuple[str, ...], hierarchy: Hierarchy, group: Cgroup) -> sub
             preexec_fn=lambda: hierarchy.join(group),  # noqa: PLW1509 (no threads here)
         )
     except OSError as error:
-        raise InputError(f"{command[0]} can't be started: {error.strerror}", "name a program, as in -- curl URL") from error
+        raise InputError(
+            f"{command[0]} can't be started: {error.strerror}", "name a program, as in -- curl URL"
+        ) from error
 
 
 def _follow(

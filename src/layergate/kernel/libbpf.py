@@ -158,7 +158,9 @@ class BpfObject:
             raise NotSupportedError(f"{self.name} object", f"{path} can't be read", "make setup builds it") from error
         self._object = self._library.bpf_object__open_mem(self._image, len(self._image), None)
         if not self._object:
-            raise NotSupportedError(f"{self.name} object", f"libbpf can't open it: {_log.tail()}", "make setup builds it anew")
+            raise NotSupportedError(
+                f"{self.name} object", f"libbpf can't open it: {_log.tail()}", "make setup builds it anew"
+            )
 
     def maps(self) -> dict[str, Any]:
         """Return the maps by name."""

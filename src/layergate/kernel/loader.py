@@ -148,7 +148,11 @@ class Programs:
             attributes = struct.pack("<QI", 0, self._tracing.program_fd(name))
             try:
                 self._link(
-                    name, Command.RAW_TRACEPOINT_OPEN, attributes, "tracepoints", "CONFIG_DEBUG_INFO_BTF and CAP_PERFMON"
+                    name,
+                    Command.RAW_TRACEPOINT_OPEN,
+                    attributes,
+                    "tracepoints",
+                    "CONFIG_DEBUG_INFO_BTF and CAP_PERFMON",
                 )
             except NotSupportedError as error:
                 self.refused[name] = error
@@ -178,7 +182,11 @@ class Programs:
             try:
                 with namespace.entered():
                     self._link(
-                        f"{name}_{namespace.cookie}_{index}", Command.LINK_CREATE, attributes, "tcx", "a kernel from 6.6 on"
+                        f"{name}_{namespace.cookie}_{index}",
+                        Command.LINK_CREATE,
+                        attributes,
+                        "tcx",
+                        "a kernel from 6.6 on",
                     )
             except NotSupportedError as error:
                 if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENODEV):
@@ -199,10 +207,14 @@ class Programs:
             if self._pins is not None:
                 pin(link.fd, f"{self._pins}/{name}{self._suffix}")
         except OSError as error:
-            remedy = "run as root" if error.errno in (errno.EPERM, errno.EACCES) and os.geteuid() else f"it needs {needs}"
+            remedy = (
+                "run as root" if error.errno in (errno.EPERM, errno.EACCES) and os.geteuid() else f"it needs {needs}"
+            )
             if error.errno == errno.E2BIG:
                 remedy = "64 programs are attached there already: detach some"
-            raise NotSupportedError(f"{hook} ({name})", f"can't be attached: {os.strerror(error.errno)}", remedy) from error
+            raise NotSupportedError(
+                f"{hook} ({name})", f"can't be attached: {os.strerror(error.errno)}", remedy
+            ) from error
 
     def seed(self) -> None:
         """Tell the programs whose the sockets are that were there before. Raises NotSupportedError."""

@@ -179,7 +179,9 @@ class Narrator:
         pid = record[layout.RECORD_PID]
         if not pid:
             return None
-        return Process(pid=pid, app=self._app(record), user=self._scalar(record, "ALE_USER_ID"), unit=self._unit(record))
+        return Process(
+            pid=pid, app=self._app(record), user=self._scalar(record, "ALE_USER_ID"), unit=self._unit(record)
+        )
 
     @staticmethod
     def _scalar(record: Record, name: str) -> int:
@@ -281,7 +283,9 @@ class Narrator:
                 event=event,
                 flow=flow,
                 local=_end_text(record, _LOCAL, layout.FIELD_IP_LOCAL_PORT),
-                remote=_end_text(record, _REMOTE, layout.FIELD_IP_REMOTE_PORT),
+                remote=_end_text(record, _REMOTE, layout.FIELD_IP_REMOTE_PORT)
+                if layer.field("IP_REMOTE_ADDRESS")
+                else None,
                 process=process,
                 reauthorize=bool(record[layout.RECORD_BITS] & layout.BIT_REAUTHORIZE),
             ),
@@ -344,7 +348,9 @@ class Narrator:
             remote=_end_text(record, _REMOTE, layout.FIELD_IP_REMOTE_PORT),
             process=self._owners.get((number, host)),
             reason=reason,
-            by="layergate" if own else DROPPED_BY.get(reason) or f"kernel ({self.symbol(record[layout.RECORD_FILTER])})",
+            by="layergate"
+            if own
+            else DROPPED_BY.get(reason) or f"kernel ({self.symbol(record[layout.RECORD_FILTER])})",
             filter_id=filter_id,
             filter_name=blamed.name if blamed else None,
             layer=layer,

@@ -63,7 +63,15 @@ def directory(cgroup: int) -> str:
     """Return the directory for the pins of control group *cgroup* (an id), made if need be. Raises NotSupportedError."""
     if not _is_mounted():
         script = f"mkdir -p {PLACE} && mount -t bpf -o mode=0700 layergate {PLACE}"
-        command = [shutil.which("nsenter") or "/usr/bin/nsenter", f"--target={_host()}", "--mount", "--", "sh", "-c", script]
+        command = [
+            shutil.which("nsenter") or "/usr/bin/nsenter",
+            f"--target={_host()}",
+            "--mount",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own words)
         if done.returncode:
             raise NotSupportedError(

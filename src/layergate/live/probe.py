@@ -50,7 +50,11 @@ def probe() -> list[Availability]:
         error = refused.get(hook.program)
         result.append(
             Availability(
-                layer, hook.hook, error is None, f"{error.hook}: {error.cause}" if error else None, error.remedy if error else None
+                layer,
+                hook.hook,
+                error is None,
+                f"{error.hook}: {error.cause}" if error else None,
+                error.remedy if error else None,
             )
         )
     return result
@@ -96,5 +100,3 @@ def _own_namespace() -> Iterator[Namespace]:
                 _libc.setns(here, CLONE_NEWNET)
     finally:
         os.close(here)
-
-

@@ -141,7 +141,9 @@ class Session:
         try:
             self.programs.pin(pinning.directory(self.programs.settings.cgroup.id))
         except OSError as error:
-            raise NotSupportedError("--pin", f"can't pin: {error.strerror}", "layergate detach --all, then again") from error
+            raise NotSupportedError(
+                "--pin", f"can't pin: {error.strerror}", "layergate detach --all, then again"
+            ) from error
 
     def take_over(self) -> int:
         """Take over from a run that pinned for this control group: do what waited for it, then remove its pins.

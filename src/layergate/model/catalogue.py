@@ -115,7 +115,8 @@ def _layer(row: tuple[object, ...]) -> Layer:
 LAYERS: Final = tuple(_layer(row) for row in catalogue_data.LAYERS)
 _BY_NAME: Final = {layer.short: layer for layer in LAYERS}
 _BY_BASE: Final[dict[str, tuple[Layer, ...]]] = {
-    base: tuple(layer for layer in LAYERS if layer.base == base) for base in dict.fromkeys(layer.base for layer in LAYERS)
+    base: tuple(layer for layer in LAYERS if layer.base == base)
+    for base in dict.fromkeys(layer.base for layer in LAYERS)
 }
 
 

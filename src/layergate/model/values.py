@@ -66,11 +66,15 @@ BITS: Final = {DataType.UINT8: 8, DataType.UINT16: 16, DataType.UINT32: 32, Data
 SIGNED_BITS: Final = {DataType.INT8: 8, DataType.INT16: 16, DataType.INT32: 32, DataType.INT64: 64}
 SIZES: Final = {DataType.BYTE_ARRAY16: 16, DataType.BYTE_ARRAY6: 6}
 TEXTS: Final = frozenset({DataType.SID, DataType.SECURITY_DESCRIPTOR, DataType.UNICODE_STRING})
-SORTABLE: Final = frozenset(BITS) | frozenset(SIGNED_BITS) | {
-    DataType.BYTE_ARRAY16,
-    DataType.BYTE_BLOB,
-    DataType.UNICODE_STRING,
-}
+SORTABLE: Final = (
+    frozenset(BITS)
+    | frozenset(SIGNED_BITS)
+    | {
+        DataType.BYTE_ARRAY16,
+        DataType.BYTE_BLOB,
+        DataType.UNICODE_STRING,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

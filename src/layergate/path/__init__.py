@@ -6,6 +6,23 @@ does, a **Segment** what TCP sends or gets, a **Step** the layer that is indicat
 Source: Microsoft, "TCP Packet Flows".
 """
 
+from layergate.path.documented import DATA, ESTABLISHMENT, NO_LISTENER, Expected, Happening, expected
 from layergate.path.flows import CALL_OF_LAYER, Call, Endpoint, Host, Segment, Step, TcpFlag, event_at, observe
 
-__all__ = ["CALL_OF_LAYER", "Call", "Endpoint", "Host", "Segment", "Step", "TcpFlag", "event_at", "observe"]
+__all__ = [
+    "CALL_OF_LAYER",
+    "DATA",
+    "ESTABLISHMENT",
+    "NO_LISTENER",
+    "Call",
+    "Endpoint",
+    "Expected",
+    "Happening",
+    "Host",
+    "Segment",
+    "Step",
+    "TcpFlag",
+    "event_at",
+    "expected",
+    "observe",
+]

@@ -49,7 +49,7 @@ class Expected:
     layer: str
 
 
-def expected(script: tuple[Happening, ...], ends: dict[Host, Endpoint] | None = None) -> list[Expected]:
-    """Return the steps of *script*, at fresh endpoints or at *ends*."""
-    at = {host: Endpoint(host) for host in Host} | (ends or {})
+def expected(script: tuple[Happening, ...], *, listens: bool = True) -> list[Expected]:
+    """Return the steps of *script*; *listens*: somebody has the server's port."""
+    at = {host: Endpoint(host, has_socket=listens or host is Host.CLIENT) for host in Host}
     return [Expected(host, step.event, step.layer) for host, what in script for step in observe(what, at[host])]
