@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from layergate.model import PolicyError
+from layergate.model import Policy, PolicyError
 from layergate.policyfile import TableResolver, compose, load_text
 
 RESOLVER = TableResolver(users={"alice": 1000}, services={"https": 443}, interfaces={"eth0": 2})
@@ -18,13 +19,13 @@ PORTS = st.integers(0, 65535)
 
 
 @st.composite
-def spans(draw, values):
+def spans(draw: st.DrawFn, values: st.SearchStrategy[Any]) -> str:
     low, high = sorted((draw(values), draw(values)))
     return f"{low}-{high}"
 
 
 @st.composite
-def networks(draw, kind, bits):
+def networks(draw: st.DrawFn, kind: type[ipaddress.IPv4Network | ipaddress.IPv6Network], bits: int) -> str:
     address, length = draw(st.integers(0, (1 << bits) - 1)), draw(st.integers(0, bits))
     return str(kind((address, length), strict=False))
 
@@ -42,15 +43,15 @@ ADDRESSES = st.one_of(
 )
 
 
-def several(values):
+def several(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(values, st.lists(values, min_size=1, max_size=4))
 
 
-def sortable(values):
+def sortable(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(several(values), several(values).map(lambda value: {"not": value}))
 
 
-def bits(names):
+def bits(names: list[str]) -> st.SearchStrategy[Any]:
     masks = st.lists(st.one_of(st.sampled_from(names), st.integers(1, 0xFFFFFFFF)), min_size=1, max_size=3)
     tests = st.tuples(st.sampled_from(["all", "any", "none"]), masks).map(lambda test: dict([test]))
     return st.one_of(tests, st.lists(tests, min_size=1, max_size=2), sortable(st.integers(0, 0xFFFFFFFF)))
@@ -93,7 +94,7 @@ TABLES = st.tuples(FILTERS, WEIGHTS, ACTIONS).map(lambda parts: parts[0] | parts
 SUBLAYER = {"name": "mine", "weight": 7, "description": 'of "mine"\\'}
 
 
-def loadable(tables):
+def loadable(tables: list[dict[str, Any]]) -> Policy:
     """The policy of those *tables* that are fine by themselves and have names of their own; the law is about them."""
     kept = {}
     for table in tables:
@@ -105,13 +106,13 @@ def loadable(tables):
     return load(json.dumps({"sublayer": [SUBLAYER], "filter": list(kept.values())}), "p.json")
 
 
-def load(text, file):
+def load(text: str, file: str) -> Policy:
     return load_text(text, file=file, resolver=RESOLVER).policy
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(TABLES, max_size=3))
-def test_what_is_composed_loads_to_the_same(tables):
+def test_what_is_composed_loads_to_the_same(tables: list[dict[str, Any]]) -> None:
     policy = loadable(tables)
     for form in ("toml", "json"):
         text = compose(policy, form)

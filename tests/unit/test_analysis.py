@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
 from layergate.analysis import Severity, findings
-from layergate.analysis.regions import covers, disjoint, region
+from layergate.analysis.regions import Region, covers, disjoint, region
 from layergate.kernel.hooks import HOOKS
 from layergate.model import Action, Condition, DataType, Filter, MatchType, Policy, Sublayer, Value, layer_named
 from layergate.policyfile import TableResolver, load_text
 
 
-def found(text):
+def found(text: str) -> list[tuple[str, str, str, int]]:
     policy = load_text(text, file="p.toml", resolver=TableResolver()).policy
     return [(finding.id, str(finding.severity), finding.object, finding.line) for finding in findings(policy, HOOKS)]
 
 
-def rules(*bodies, layer="ALE_AUTH_CONNECT"):
+def rules(*bodies: str, layer: str = "ALE_AUTH_CONNECT") -> str:
     """A file of filters a, b, c... at *layer*, a key a line."""
     tables = (
         f'[[filter]]; name = "{name}"; layer = "{layer}"; {body}\n'
@@ -111,8 +112,8 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("sentence", "text", "expected"), ROWS, ids=[row[0] for row in ROWS])
-def test_findings(sentence, text, expected):
+@pytest.mark.parametrize("text, expected", [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+def test_findings(text: str, expected: object) -> None:
     headers = [number for number, line in enumerate(text.splitlines(), 1) if line == "[[filter]]"]
     # A finding on a filter points to its header; one on a sublayer has no line.
     lines = {f"filter '{name}'": line for name, line in zip("abcdefgh", headers, strict=False)}
@@ -120,7 +121,7 @@ def test_findings(sentence, text, expected):
     assert sorted(found(text)) == sorted(located)
 
 
-def test_a_test_that_the_kernel_cannot_make():
+def test_a_test_that_the_kernel_cannot_make() -> None:
     condition = Condition("ALE_APP_ID", MatchType.PREFIX, Value(DataType.BYTE_BLOB, b"curl"))
     item = Filter(1, "a", layer_named("ALE_AUTH_CONNECT_V4"), "s", Action.BLOCK, (condition,), line=3)
     (finding,) = findings(Policy((Sublayer("s", 1),), (item,)), HOOKS)
@@ -128,7 +129,7 @@ def test_a_test_that_the_kernel_cannot_make():
     assert finding.object == "filter 'a' at ALE_AUTH_CONNECT_V4"
 
 
-def test_a_finding_names_the_hook_the_cause_and_the_remedy():
+def test_a_finding_names_the_hook_the_cause_and_the_remedy() -> None:
     policy = load_text(rules(f"{BLOCK}; when.local_port = 1"), file="p.toml", resolver=TableResolver()).policy
     (finding,) = findings(policy, HOOKS)
     assert "cgroup/connect4,6" in finding.cause
@@ -139,7 +140,7 @@ def test_a_finding_names_the_hook_the_cause_and_the_remedy():
 LAYER = layer_named("ALE_AUTH_CONNECT_V4")
 
 
-def many(count, condition_of):
+def many(count: int, condition_of: Callable[[int], tuple[Condition, ...]]) -> Policy:
     return Policy(
         (Sublayer("s", 1),),
         tuple(
@@ -149,23 +150,23 @@ def many(count, condition_of):
     )
 
 
-def address(number):
+def address(number: int) -> tuple[Condition, ...]:
     return (Condition("IP_REMOTE_ADDRESS", MatchType.EQUAL, Value(DataType.UINT32, number)),)
 
 
-def test_a_big_policy_of_single_values_is_quick():
+def test_a_big_policy_of_single_values_is_quick() -> None:
     policy = Policy((Sublayer("s", 1),), tuple(item for item in many(20_000, address).filters if item.id % 2))
     start = time.monotonic()
     assert findings(policy, HOOKS) == ()
     assert time.monotonic() - start < 10
 
 
-def test_what_is_not_compared_is_said():
+def test_what_is_not_compared_is_said() -> None:
     (*_, last) = findings(many(100, address), HOOKS, pairs_max=10)
     assert (last.id, last.severity) == ("not-all-compared", Severity.INFO)
 
 
-def run(*tests):
+def run(*tests: tuple[MatchType, int]) -> Region:
     return region(tuple(Condition("FLAGS", how, Value(DataType.UINT32, bits)) for how, bits in tests))
 
 
@@ -184,8 +185,8 @@ COVERED = [
 ]
 
 
-@pytest.mark.parametrize(("sentence", "wide", "narrow", "expected"), COVERED, ids=[row[0] for row in COVERED])
-def test_covers(sentence, wide, narrow, expected):
+@pytest.mark.parametrize("wide, narrow, expected", [row[1:] for row in COVERED], ids=[row[0] for row in COVERED])
+def test_covers(wide: Region, narrow: Region, expected: object) -> None:
     assert covers(wide, narrow) is expected
 
 
@@ -200,7 +201,7 @@ APART = [
 ]
 
 
-@pytest.mark.parametrize(("sentence", "one", "other", "expected"), APART, ids=[row[0] for row in APART])
-def test_disjoint(sentence, one, other, expected):
+@pytest.mark.parametrize("one, other, expected", [row[1:] for row in APART], ids=[row[0] for row in APART])
+def test_disjoint(one: Region, other: Region, expected: object) -> None:
     assert disjoint(one, other) is expected
     assert disjoint(other, one) is expected

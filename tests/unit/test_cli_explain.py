@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from layergate.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
 
 POLICY = """
 [[sublayer]]
@@ -49,12 +55,12 @@ when.local_port = 22
 
 
 @pytest.fixture
-def explain(tmp_path, capsys):
+def explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run explain with the policy; return (status, output, errors)."""
     path = tmp_path / "p.toml"
     path.write_text(POLICY, encoding="utf-8")
 
-    def run(*words):
+    def run(*words: str) -> tuple[int, str, str]:
         status = main(["explain", *words, "--policy", str(path)])
         captured = capsys.readouterr()
         return status, captured.out, captured.err
@@ -62,17 +68,17 @@ def explain(tmp_path, capsys):
     return run
 
 
-def values(*pairs):
+def values(*pairs: str) -> list[str]:
     return [word for pair in pairs for word in ("--value", pair)]
 
 
-def verdict(explain, *words):
+def verdict(explain: Run, *words: str) -> tuple[int, dict[str, Any]]:
     status, out, _ = explain(*words, "--json")
     (line,) = map(json.loads, out.splitlines())
     return status, line
 
 
-def test_one_verdict_as_a_line(explain):
+def test_one_verdict_as_a_line(explain: Run) -> None:
     status, line = verdict(
         explain,
         "--layer",
@@ -115,8 +121,8 @@ LAYERS = [
 ]
 
 
-@pytest.mark.parametrize(("sentence", "layer", "pairs", "expected"), LAYERS, ids=[row[0] for row in LAYERS])
-def test_the_layer_s_family(explain, sentence, layer, pairs, expected):
+@pytest.mark.parametrize("layer, pairs, expected", [row[1:] for row in LAYERS], ids=[row[0] for row in LAYERS])
+def test_the_layer_s_family(explain: Run, layer: str, pairs: list[str], expected: object) -> None:
     status, line = verdict(explain, "--layer", layer, *values(*pairs))
     assert (status, line["layer"], line["action"]) == (1, f"FWPM_LAYER_{expected}", "block")
 
@@ -137,14 +143,14 @@ QUESTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("question", "status", "layer", "name"), QUESTIONS)
-def test_a_question_in_words(explain, question, status, layer, name):
+@pytest.mark.parametrize("question, status, layer, name", QUESTIONS)
+def test_a_question_in_words(explain: Run, question: str, status: int, layer: str, name: str | None) -> None:
     said, line = verdict(explain, *question.split())
     assert (said, line["layer"], line["filter_name"]) == (status, f"FWPM_LAYER_{layer}", name)
 
 
-def test_people_get_the_answer_first_and_then_why(explain):
-    status, out, _ = explain(*"connect tcp 10.0.0.1 -> 1.2.3.4:22 --app /usr/bin/x-curl".split())
+def test_people_get_the_answer_first_and_then_why(explain: Run) -> None:
+    status, out, _ = explain(*["connect", "tcp", "10.0.0.1", "->", "1.2.3.4:22", "--app", "/usr/bin/x-curl"])
     answer, top, loopback, baseline, web, rest = out.splitlines()
     assert status == 1
     assert answer == (
@@ -170,8 +176,8 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize(("question", "answer"), ANSWERS)
-def test_the_short_answer(explain, question, answer):
+@pytest.mark.parametrize("question, answer", ANSWERS)
+def test_the_short_answer(explain: Run, question: str, answer: str) -> None:
     assert explain(*question.split())[1].startswith(answer)
 
 
@@ -205,8 +211,8 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("sentence", "words", "found"), WRONG, ids=[row[0] for row in WRONG])
-def test_a_question_that_makes_no_sense_is_2(explain, sentence, words, found):
+@pytest.mark.parametrize("words, found", [row[1:] for row in WRONG], ids=[row[0] for row in WRONG])
+def test_a_question_that_makes_no_sense_is_2(explain: Run, words: list[str], found: str) -> None:
     status, out, err = explain(*words)
     assert (status, out) == (2, "")
     assert found in err
@@ -216,11 +222,11 @@ def test_a_question_that_makes_no_sense_is_2(explain, sentence, words, found):
     assert found in line["found"] + line["accepted"]
 
 
-def indication(layer, **given):
+def indication(layer: str, **given: object) -> str:
     return json.dumps({"kind": "indication", "layer": f"FWPM_LAYER_{layer}", "values": given})
 
 
-def test_recorded_indications_get_a_verdict_each_in_order(explain, monkeypatch):
+def test_recorded_indications_get_a_verdict_each_in_order(explain: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [
         indication("ALE_AUTH_CONNECT_V4", IP_REMOTE_PORT=22),
         '{"kind":"endpoint"}',
@@ -241,7 +247,7 @@ def test_recorded_indications_get_a_verdict_each_in_order(explain, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("bad", "found"),
+    "bad, found",
     [
         ("{", "no JSON"),
         ("[1]", "no JSON object"),
@@ -251,7 +257,7 @@ def test_recorded_indications_get_a_verdict_each_in_order(explain, monkeypatch):
         ("[" * 100_000, "no JSON"),
     ],
 )
-def test_a_bad_line_is_named_by_its_number(explain, tmp_path, bad, found):
+def test_a_bad_line_is_named_by_its_number(explain: Run, tmp_path: Path, bad: str, found: str) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_text(f"{indication('STREAM_V4')}\n\n{bad}\n", encoding="utf-8")
     status, out, _ = explain("--indication", str(path), "--json")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from layergate.engine import classify, in_order
@@ -81,7 +83,7 @@ EXAMPLES = [
 ]
 
 
-def policy_of(sublayers, rows):
+def policy_of(sublayers: tuple[Sublayer, ...], rows: list[tuple[Any, ...]]) -> Policy:
     return Policy(
         sublayers,
         tuple(
@@ -101,16 +103,23 @@ def policy_of(sublayers, rows):
 
 
 @pytest.mark.parametrize(
-    ("sentence", "sublayers", "rows", "action", "reported", "is_hard"), EXAMPLES, ids=[row[0] for row in EXAMPLES]
+    "sublayers, rows, action, reported, is_hard", [row[1:] for row in EXAMPLES], ids=[row[0] for row in EXAMPLES]
 )
-def test_worked_example(sentence, sublayers, rows, action, reported, is_hard):
+def test_worked_example(
+    *,
+    sublayers: tuple[Sublayer, ...],
+    rows: list[tuple[Any, ...]],
+    action: Action,
+    reported: int | None,
+    is_hard: bool,
+) -> None:
     verdict = classify(in_order(policy_of(sublayers, rows)), LAYER, {})
     assert verdict.action is action
     assert (verdict.filter.id if verdict.filter else None) == reported
     assert verdict.hard is is_hard
 
 
-def test_all_sublayers_are_listed_also_after_a_block():
+def test_all_sublayers_are_listed_also_after_a_block() -> None:
     rows = [("WF", 0, B, 0, ()), ("WSH", 0, B, 0, ()), ("QUARANTINE", 0, B, 0, ())]
     verdict = classify(in_order(policy_of((WF, QUARANTINE, WSH), rows)), LAYER, {})
     assert [told.sublayer.name for told in verdict.sublayers] == ["QUARANTINE", "WSH", "WF"]
@@ -118,7 +127,7 @@ def test_all_sublayers_are_listed_also_after_a_block():
     assert verdict.sublayers[1].effect == "agrees with 'f3', which had already settled it"
 
 
-def test_every_effect_is_said():
+def test_every_effect_is_said() -> None:
     rows = [("A", 9, P, 0, ()), ("A", 8, B, 0, ()), ("B", 0, B, 0, ())]
     above, below = classify(in_order(policy_of((HEAVY, LIGHT), rows)), LAYER, {}).sublayers
     assert (above.effect, above.took_effect) == ("soft permit, overridden below", False)
@@ -127,17 +136,17 @@ def test_every_effect_is_said():
     assert (below.effect, below.took_effect) == ("overrides the soft permit above it", True)
 
 
-def test_equal_weights_are_heard_by_id():
+def test_equal_weights_are_heard_by_id() -> None:
     verdict = classify(in_order(policy_of((HEAVY,), [("A", 5, P, 0, ()), ("A", 5, B, 0, ())])), LAYER, {})
     assert verdict.filter.id == 1
 
 
 @pytest.mark.parametrize("flag", [FilterFlag.BOOTTIME, FilterFlag.DISABLED])
-def test_boot_time_and_disabled_filters_are_not_heard(flag):
+def test_boot_time_and_disabled_filters_are_not_heard(flag: FilterFlag) -> None:
     verdict = classify(in_order(policy_of((HEAVY,), [("A", 0, B, flag, ())])), LAYER, {})
     assert (verdict.action, verdict.filter) == (P, None)
 
 
-def test_another_layer_has_no_say():
+def test_another_layer_has_no_say() -> None:
     verdict = classify(in_order(policy_of((HEAVY,), [("A", 0, B, 0, ())])), layer_named("ALE_AUTH_CONNECT_V6"), {})
     assert (verdict.action, verdict.filter, verdict.sublayers) == (P, None, ())

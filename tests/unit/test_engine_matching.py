@@ -12,23 +12,23 @@ CONNECT = layer_named("ALE_AUTH_CONNECT_V4")
 CONNECT_V6 = layer_named("ALE_AUTH_CONNECT_V6")
 
 
-def port(number):
+def port(number: int) -> Value:
     return Value(DataType.UINT16, number)
 
 
-def text(words):
+def text(words: str) -> Value:
     return Value(DataType.UNICODE_STRING, words)
 
 
-def blob(data):
+def blob(data: bytes) -> Value:
     return Value(DataType.BYTE_BLOB, data)
 
 
-def flags(bits):
+def flags(bits: int) -> Value:
     return Value(DataType.UINT32, bits)
 
 
-def span(low, high):
+def span(low: Value, high: Value) -> Value:
     return Value(DataType.RANGE, Range(low, high))
 
 
@@ -87,17 +87,17 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("sentence", "how", "wanted", "value", "is_met"), ROWS, ids=[row[0] for row in ROWS])
-def test_a_condition_is_met(sentence, how, wanted, value, is_met):
+@pytest.mark.parametrize("how, wanted, value, is_met", [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+def test_a_condition_is_met(*, how: MatchType, wanted: Value, value: Value | None, is_met: bool) -> None:
     assert matches(value, Condition("FIELD", how, wanted)) is is_met
 
 
-def test_every_match_type_has_a_row_that_is_met_and_one_that_is_not():
+def test_every_match_type_has_a_row_that_is_met_and_one_that_is_not() -> None:
     for how in MatchType:
         assert {row[4] for row in ROWS if row[1] is how} == {True, False}, how
 
 
-def test_fields_are_and_and_conditions_that_stand_together_are_or():
+def test_fields_are_and_and_conditions_that_stand_together_are_or() -> None:
     web = Condition("IP_REMOTE_PORT", M.EQUAL, port(80)), Condition("IP_REMOTE_PORT", M.EQUAL, port(443))
     tcp = Condition("IP_PROTOCOL", M.EQUAL, Value(DataType.UINT8, 6))
     values = {"IP_REMOTE_PORT": port(443), "IP_PROTOCOL": Value(DataType.UINT8, 6)}
@@ -130,7 +130,9 @@ PROBLEMS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "how", "value", "code"), PROBLEMS)
-def test_a_condition_that_a_field_cannot_have_is_named(name, how, value, code):
+@pytest.mark.parametrize("name, how, value, code", PROBLEMS)
+def test_a_condition_that_a_field_cannot_have_is_named(
+    name: str, how: MatchType, value: Value | None, code: str | None
+) -> None:
     problem = condition_problem(CONNECT.field(name), Condition(name, how, value))
     assert problem is None if code is None else problem is not None and problem.startswith(code)

@@ -14,6 +14,7 @@ from layergate.model import (
     Filter,
     Indication,
     InputError,
+    Layer,
     MatchType,
     Policy,
     Process,
@@ -55,16 +56,16 @@ ROUND_TRIPS = [
 
 
 @pytest.mark.parametrize(
-    ("sentence", "layer", "name", "value", "data"), ROUND_TRIPS, ids=[row[0] for row in ROUND_TRIPS]
+    "layer, name, value, data", [row[1:] for row in ROUND_TRIPS], ids=[row[0] for row in ROUND_TRIPS]
 )
-def test_values_go_out_and_come_back(sentence, layer, name, value, data):
+def test_values_go_out_and_come_back(layer: Layer, name: str, value: Value | None, data: object) -> None:
     field = layer.field(name)
     assert value_to_json(field, value) == data
     assert value_from_json(field, json.loads(json.dumps(data))) == value
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "accepted"),
+    "name, data, accepted",
     [
         ("IP_REMOTE_PORT", "80", "a number, 0 to 65535"),
         ("IP_REMOTE_PORT", 65536, "a number, 0 to 65535"),
@@ -80,19 +81,19 @@ def test_values_go_out_and_come_back(sentence, layer, name, value, data):
         ("FLAGS", [], "a number"),
     ],
 )
-def test_a_value_of_the_wrong_type_is_refused_by_name(name, data, accepted):
+def test_a_value_of_the_wrong_type_is_refused_by_name(name: str, data: object, accepted: str) -> None:
     with pytest.raises(InputError) as raised:
         value_from_json(V4.field(name), data)
     assert name in raised.value.found
     assert accepted in raised.value.accepted
 
 
-def line_of(**changes):
+def line_of(**changes: object) -> dict[str, object]:
     line = {"kind": "indication", "layer": V4.name, "values": {"IP_REMOTE_PORT": 80, "FLAGS": None}}
     return {**line, **changes}
 
 
-def test_an_indication_line_has_the_documented_keys_in_order():
+def test_an_indication_line_has_the_documented_keys_in_order() -> None:
     indication = Indication(
         V4,
         {"IP_REMOTE_PORT": Value(DataType.UINT16, 8080), "IP_PROTOCOL": Value(DataType.UINT8, 6)},
@@ -113,13 +114,25 @@ def test_an_indication_line_has_the_documented_keys_in_order():
         version=1,
         fields=("ALE_APP_ID", "IP_PROTOCOL"),
     )
-    assert (
-        list(line)
-        == (
-            "kind time host event layer flow protocol local remote process action filter filter_name sublayer "
-            "reauthorize version values"
-        ).split()
-    )
+    assert list(line) == [
+        "kind",
+        "time",
+        "host",
+        "event",
+        "layer",
+        "flow",
+        "protocol",
+        "local",
+        "remote",
+        "process",
+        "action",
+        "filter",
+        "filter_name",
+        "sublayer",
+        "reauthorize",
+        "version",
+        "values",
+    ]
     assert line["filter"] is None
     assert line["process"] == {"pid": 812, "app": "/usr/bin/curl", "user": 0, "unit": None}
     # In the layer's order of fields; what the source gives and doesn't know is null.
@@ -127,13 +140,13 @@ def test_an_indication_line_has_the_documented_keys_in_order():
     assert indication_from_line(json.loads(json.dumps(line))) == indication
 
 
-def test_unknown_keys_of_a_line_are_left_alone_and_null_is_empty():
+def test_unknown_keys_of_a_line_are_left_alone_and_null_is_empty() -> None:
     indication = indication_from_line(line_of(colour="red", flow=None))
     assert indication.values == {"IP_REMOTE_PORT": Value(DataType.UINT16, 80)}
 
 
 @pytest.mark.parametrize(
-    ("changes", "found"),
+    "changes, found",
     [
         ({"kind": "verdict"}, "kind 'verdict'"),
         ({"layer": "ALE_AUTH_CONNECT"}, "unknown layer 'ALE_AUTH_CONNECT'"),
@@ -147,13 +160,13 @@ def test_unknown_keys_of_a_line_are_left_alone_and_null_is_empty():
         ({"reauthorize": 1}, "reauthorize 1"),
     ],
 )
-def test_a_bad_line_is_refused_with_its_place(changes, found):
+def test_a_bad_line_is_refused_with_its_place(changes: object, found: str) -> None:
     with pytest.raises(InputError) as raised:
         indication_from_line(line_of(**changes), "trace.jsonl", 7)
     assert (raised.value.place, raised.value.line, raised.value.found) == ("trace.jsonl", 7, found)
 
 
-def test_endpoints():
+def test_endpoints() -> None:
     assert endpoint_text("10.0.0.1", 80) == "10.0.0.1:80"
     assert endpoint_text(0x0A000001, 80) == "10.0.0.1:80"
     assert endpoint_text("::1", 80) == "[::1]:80"
@@ -164,7 +177,7 @@ def test_endpoints():
 MAPPED = Value(DataType.BYTE_ARRAY16, bytes(10) + b"\xff\xff\x0a\x00\x00\x01")
 
 
-def test_a_v4_mapped_address_is_classified_at_the_v4_layer():
+def test_a_v4_mapped_address_is_classified_at_the_v4_layer() -> None:
     seen = normalized(
         Indication(
             V6,
@@ -189,13 +202,15 @@ def test_a_v4_mapped_address_is_classified_at_the_v4_layer():
         {"IP_REMOTE_ADDRESS": MAPPED, "IP_LOCAL_ADDRESS": Value(DataType.BYTE_ARRAY16, b"\xfe\x80" + bytes(14))},
     ],
 )
-def test_what_is_ipv6_stays_ipv6(values):
+def test_what_is_ipv6_stays_ipv6(values: dict[str, Value]) -> None:
     indication = Indication(V6, values)
     assert normalized(indication) is indication
 
 
-def test_a_verdict_line_tells_who_matched_who_decided_and_who_lost():
-    def rule(number, name, sublayer, action, conditions=()):
+def test_a_verdict_line_tells_who_matched_who_decided_and_who_lost() -> None:
+    def rule(
+        number: int, name: str, sublayer: object, action: Action, conditions: tuple[Condition, ...] = ()
+    ) -> Filter:
         return Filter(number, name, V4, sublayer, action, conditions)
 
     web = (Condition("IP_REMOTE_PORT", MatchType.EQUAL, Value(DataType.UINT16, 80)),)
@@ -216,13 +231,23 @@ def test_a_verdict_line_tells_who_matched_who_decided_and_who_lost():
         version=3,
     )
     line = verdict_line(classify(in_order(policy), V4, {"IP_REMOTE_PORT": Value(DataType.UINT16, 80)}), V4)
-    assert list(line) == "kind layer action filter filter_name sublayer hard version sublayers".split()
+    assert list(line) == [
+        "kind",
+        "layer",
+        "action",
+        "filter",
+        "filter_name",
+        "sublayer",
+        "hard",
+        "version",
+        "sublayers",
+    ]
     assert (line["action"], line["filter"], line["filter_name"], line["sublayer"]) == ("block", 3, "stop", "low")
     assert (line["hard"], line["version"], line["layer"]) == (True, 3, V4.name)
     high, low, other = line["sublayers"]
-    assert list(high) == "sublayer weight action filter filter_name matched lost effect".split()
+    assert list(high) == ["sublayer", "weight", "action", "filter", "filter_name", "matched", "lost", "effect"]
     assert [one["filter"] for one in high["matched"]] == [1, 2]
-    assert list(high["matched"][0]) == "filter filter_name action hard weight".split()
+    assert list(high["matched"][0]) == ["filter", "filter_name", "action", "hard", "weight"]
     assert [(one["filter"], one["why"]) for one in high["lost"]] == [
         (1, "soft permit, overridden below"),
         (2, "'soft' above it had ended the sublayer"),

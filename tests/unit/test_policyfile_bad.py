@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
-from layergate.model import PolicyError
+from layergate.model import PolicyError, Problem
 from layergate.policyfile import TableResolver, load_file, load_text
 
 RESOLVER = TableResolver(users={"alice": 1000}, services={"https": 443}, missing=frozenset({"/nowhere"}))
 
 
-def problems_of(text, file="p.toml"):
+def problems_of(text: str | bytes, file: str = "p.toml") -> tuple[Problem, ...]:
     with pytest.raises(PolicyError) as raised:
         load_text(text, file=file, resolver=RESOLVER)
     return raised.value.problems
 
 
-def filter_with(body, layer='"ALE_AUTH_CONNECT"'):
+def filter_with(body: str, layer: str = '"ALE_AUTH_CONNECT"') -> str:
     """A file whose first filter is fine but for *body*, which begins in line 5."""
     return f'[[filter]]\nname = "f"\nlayer = {layer}\naction = "block"\n{body}\n'
 
@@ -155,9 +156,9 @@ WHEN = [
 
 
 @pytest.mark.parametrize(
-    ("sentence", "body", "line", "subject", "found", "accepted"), WHEN, ids=[row[0] for row in WHEN]
+    "body, line, subject, found, accepted", [row[1:] for row in WHEN], ids=[row[0] for row in WHEN]
 )
-def test_a_condition_that_is_wrong(sentence, body, line, subject, found, accepted):
+def test_a_condition_that_is_wrong(*, body: str, line: int | None, subject: str, found: str, accepted: str) -> None:
     (problem,) = problems_of(filter_with(body))
     assert problem.file == "p.toml"
     assert problem.line == line
@@ -183,8 +184,8 @@ KEYS = [
 ]
 
 
-@pytest.mark.parametrize(("sentence", "body", "line", "found", "accepted"), KEYS, ids=[row[0] for row in KEYS])
-def test_a_key_that_is_wrong(sentence, body, line, found, accepted):
+@pytest.mark.parametrize("body, line, found, accepted", [row[1:] for row in KEYS], ids=[row[0] for row in KEYS])
+def test_a_key_that_is_wrong(body: str, line: int | None, found: str, accepted: str) -> None:
     (problem,) = problems_of(filter_with(body))
     assert (problem.line, problem.object) == (line, "filter 'f'")
     assert found in problem.found
@@ -200,54 +201,54 @@ LAYERS = [
 ]
 
 
-@pytest.mark.parametrize(("sentence", "layer", "found", "accepted"), LAYERS, ids=[row[0] for row in LAYERS])
-def test_a_layer_that_is_wrong(sentence, layer, found, accepted):
+@pytest.mark.parametrize("layer, found, accepted", [row[1:] for row in LAYERS], ids=[row[0] for row in LAYERS])
+def test_a_layer_that_is_wrong(layer: str, found: str, accepted: str) -> None:
     (problem,) = problems_of(filter_with("", layer))
     assert problem.line == 3
     assert found in problem.found
     assert accepted in problem.accepted
 
 
-def test_a_field_that_the_layer_lacks_names_those_that_it_has():
+def test_a_field_that_the_layer_lacks_names_those_that_it_has() -> None:
     (problem,) = problems_of(filter_with('when = { protocol = "tcp" }', '"ALE_AUTH_LISTEN"'))
     assert problem.found == "ALE_AUTH_LISTEN has no field protocol"
     assert problem.accepted.startswith("its fields: app, user, unit, local_address, local_port, flags")
 
 
-def test_an_address_of_the_other_family_is_the_wrong_type_at_an_explicit_layer():
+def test_an_address_of_the_other_family_is_the_wrong_type_at_an_explicit_layer() -> None:
     (problem,) = problems_of(filter_with('when = { remote_address = "10.0.0.1" }', '"ALE_AUTH_CONNECT_V6"'))
     assert problem.found == "'10.0.0.1' is IPv4, and the layer is of IPv6 only"
     (problem,) = problems_of(filter_with('when = { remote_address = ["10.0.0.1", "::1"] }', '"ALE_AUTH_CONNECT_V4"'))
     assert problem.found == "'::1' is IPv6, and the layer is of IPv4 only"
 
 
-def test_an_errno_needs_a_block_and_a_call_that_fails():
+def test_an_errno_needs_a_block_and_a_call_that_fails() -> None:
     (problem,) = problems_of(filter_with('error = "EPERM"', '"ALE_AUTH_LISTEN"'))
     assert problem.found == "error at ALE_AUTH_LISTEN, where no call fails"
     (problem,) = problems_of('[[filter]]\nname = "f"\nlayer = "ALE_AUTH_CONNECT"\naction = "permit"\nerror = "EPERM"\n')
     assert (problem.line, problem.found) == (5, "error on a permit")
 
 
-def test_what_a_filter_must_have():
+def test_what_a_filter_must_have() -> None:
     problems = problems_of("[[filter]]\n")
     assert [problem.found for problem in problems] == ["no name", "no layer", "no action"]
     assert {(problem.line, problem.object) for problem in problems} == {(1, "filter #1")}
 
 
 @pytest.mark.parametrize("name", ["", "a\\nb", "a\\u007fb"])
-def test_a_name_must_be_printable(name):
+def test_a_name_must_be_printable(name: str) -> None:
     (problem,) = problems_of(f'[[filter]]\nname = "{name}"\nlayer = "STREAM"\naction = "permit"\n')
     assert (problem.line, problem.object) == (2, "filter #1")
 
 
-def test_a_name_is_taken_once():
+def test_a_name_is_taken_once() -> None:
     text = '[[filter]]\nname = "f"\nlayer = "STREAM"\naction = "permit"\n' * 2
     (problem,) = problems_of(text)
     assert (problem.line, problem.object) == (6, "filter 'f'")
     assert problem.found == "the name is taken (line 1)"
 
 
-def test_what_a_sublayer_must_have():
+def test_what_a_sublayer_must_have() -> None:
     text = (
         '[[sublayer]]\nname = "a"\n[[sublayer]]\nname = "a"\nweight = 65536\n'
         '[[sublayer]]\nname = "universal"\nweight = 1\n'
@@ -261,7 +262,7 @@ def test_what_a_sublayer_must_have():
     ]
 
 
-def test_all_problems_of_a_file_come_at_once_and_in_order():
+def test_all_problems_of_a_file_come_at_once_and_in_order() -> None:
     text = (
         "colour = 1\n"
         '[[sublayer]]\nname = "a"\nweight = "x"\n'
@@ -272,7 +273,7 @@ def test_all_problems_of_a_file_come_at_once_and_in_order():
     assert [problem.line for problem in problems_of(text)] == [1, 4, 7, 8, 15]
 
 
-def test_one_table_is_no_list_of_tables():
+def test_one_table_is_no_list_of_tables() -> None:
     (problem,) = problems_of('[filter]\nname = "f"\n')
     assert (problem.line, problem.found, problem.accepted) == (1, "[filter], one table", "[[filter]] for each filter")
     (problem,) = problems_of('{"filter": [\n1]}', "p.json")
@@ -296,8 +297,8 @@ SYNTAX = [
 ]
 
 
-@pytest.mark.parametrize(("sentence", "file", "text", "line", "found"), SYNTAX, ids=[row[0] for row in SYNTAX])
-def test_what_is_no_policy_gives_one_clear_problem(sentence, file, text, line, found):
+@pytest.mark.parametrize("file, text, line, found", [row[1:] for row in SYNTAX], ids=[row[0] for row in SYNTAX])
+def test_what_is_no_policy_gives_one_clear_problem(file: str, text: str | bytes, line: int | None, found: str) -> None:
     (problem,) = problems_of(text, file)
     assert (problem.file, problem.line) == (file, line)
     assert found in problem.found
@@ -317,13 +318,13 @@ GARBAGE = {
 
 @pytest.mark.parametrize("file", ["p.toml", "p.json"])
 @pytest.mark.parametrize("kind", GARBAGE)
-def test_ten_megabytes_of_garbage_give_one_problem_quickly(kind, file):
+def test_ten_megabytes_of_garbage_give_one_problem_quickly(kind: str, file: str) -> None:
     start = time.monotonic()
     assert len(problems_of(GARBAGE[kind], file)) == 1
     assert time.monotonic() - start < 10
 
 
-def test_a_file_that_cannot_be_read(tmp_path):
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.toml"):
         with pytest.raises(PolicyError) as raised:
             load_file(str(path), RESOLVER)
@@ -331,7 +332,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
         assert problem.found.startswith("can't be read: ")
 
 
-def test_a_file_without_end(tmp_path, monkeypatch):
+def test_a_file_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("layergate.policyfile.reading.SIZE_BYTES_MAX", 1000)
     big = tmp_path / "big.toml"
     big.write_bytes(b"#" * 1001)
@@ -339,6 +340,6 @@ def test_a_file_without_end(tmp_path, monkeypatch):
         load_file(str(big), RESOLVER)
 
 
-def test_a_lone_surrogate_is_no_text():
+def test_a_lone_surrogate_is_no_text() -> None:
     problems = problems_of('{"filter": [{"name": "\\ud800", "layer": "STREAM", "action": "permit"}]}', "p.json")
     assert problems[0].object == "filter #1"

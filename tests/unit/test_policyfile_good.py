@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from layergate.model import (
     AddressMask,
     Condition,
     DataType,
+    Filter,
     FilterFlag,
     InputError,
     MatchType,
@@ -22,7 +24,16 @@ from layergate.model import (
     layer_named,
 )
 from layergate.model.values import EMPTY
-from layergate.policyfile import FIELD_NAMES, TableResolver, compose, load_file, load_text, schema, value_from_text
+from layergate.policyfile import (
+    FIELD_NAMES,
+    Loaded,
+    TableResolver,
+    compose,
+    load_file,
+    load_text,
+    schema,
+    value_from_text,
+)
 
 RESOLVER = TableResolver(
     users={"alice": 1000},
@@ -34,29 +45,29 @@ RESOLVER = TableResolver(
 M = MatchType
 
 
-def load(text, file="p.toml"):
+def load(text: str | bytes, file: str = "p.toml") -> Loaded:
     return load_text(text, file=file, resolver=RESOLVER)
 
 
-def filters(when, layer="ALE_AUTH_CONNECT", more=""):
+def filters(when: str, layer: object = "ALE_AUTH_CONNECT", more: str = "") -> tuple[Filter, ...]:
     names = json.dumps(layer)
     return load(f'[[filter]]\nname = "f"\nlayer = {names}\naction = "block"\n{more}\nwhen = {when}\n').policy.filters
 
 
-def asked_of(when, layer="ALE_AUTH_CONNECT_V4"):
+def asked_of(when: str, layer: object = "ALE_AUTH_CONNECT_V4") -> list[tuple[MatchType, Value]]:
     (item,) = filters(when, layer)
     return [(one.match, one.value) for one in item.conditions]
 
 
-def u16(number):
+def u16(number: int) -> Value:
     return Value(DataType.UINT16, number)
 
 
-def u32(number):
+def u32(number: int) -> Value:
     return Value(DataType.UINT32, number)
 
 
-def span(low, high):
+def span(low: Value, high: Value) -> tuple[MatchType, Value]:
     return (M.RANGE, Value(DataType.RANGE, Range(low, high)))
 
 
@@ -82,7 +93,7 @@ action = "block"
 """
 
 
-def test_the_example_of_the_documentation():
+def test_the_example_of_the_documentation() -> None:
     policy = load(EXAMPLE).policy
     assert policy.sublayers == (Sublayer("baseline", 0x8000, "what holds for all"),)
     assert [(item.id, item.layer.short, item.action, item.line) for item in policy.filters] == [
@@ -165,32 +176,32 @@ SCALARS = [
 ]
 
 
-@pytest.mark.parametrize(("sentence", "when", "expected"), SCALARS, ids=[row[0] for row in SCALARS])
-def test_a_value(sentence, when, expected):
+@pytest.mark.parametrize("when, expected", [row[1:] for row in SCALARS], ids=[row[0] for row in SCALARS])
+def test_a_value(when: str, expected: object) -> None:
     assert asked_of(when) == expected
 
 
-def test_a_direction_has_a_name():
+def test_a_direction_has_a_name() -> None:
     assert asked_of('{ direction = "inbound" }', "ALE_FLOW_ESTABLISHED_V4") == [(M.EQUAL, u32(1))]
 
 
-def shorts(items):
+def shorts(items: object) -> list[str]:
     return [item.layer.short for item in items]
 
 
-def test_an_address_of_one_family_leaves_that_family_s_filter():
+def test_an_address_of_one_family_leaves_that_family_s_filter() -> None:
     assert shorts(filters('{ remote_address = "10.0.0.1" }')) == ["ALE_AUTH_CONNECT_V4"]
     assert shorts(filters('{ remote_address = "fe80::/10" }')) == ["ALE_AUTH_CONNECT_V6"]
     assert shorts(filters('{ remote_address = "::ffff:1.2.3.4" }')) == ["ALE_AUTH_CONNECT_V4"]
 
 
-def test_a_mixed_list_is_split():
+def test_a_mixed_list_is_split() -> None:
     v4, v6 = filters('{ remote_address = ["10.0.0.1", "fe80::1", "empty"] }')
     assert [one.value for one in v4.conditions] == [u32(0x0A000001), EMPTY]
     assert [one.value.type for one in v6.conditions] == [DataType.BYTE_ARRAY16, DataType.EMPTY]
 
 
-def test_not_an_ipv4_address_is_every_ipv6_address():
+def test_not_an_ipv4_address_is_every_ipv6_address() -> None:
     for value in ('"10.0.0.1"', '"10.0.0.0/8"', '["10.0.0.1"]'):
         v4, v6 = filters(f"{{ remote_address = {{ not = {value} }} }}")
         (everything,) = v6.conditions
@@ -202,11 +213,11 @@ def test_not_an_ipv4_address_is_every_ipv6_address():
         assert v4.conditions
 
 
-def test_not_every_ipv4_address_leaves_ipv6():
+def test_not_every_ipv4_address_leaves_ipv6() -> None:
     assert shorts(filters('{ remote_address = { not = "0.0.0.0/0" } }')) == ["ALE_AUTH_CONNECT_V6"]
 
 
-def test_a_list_of_layers_is_numbered_in_its_order_v4_first():
+def test_a_list_of_layers_is_numbered_in_its_order_v4_first() -> None:
     items = filters("{ }", ["FWPM_LAYER_STREAM_V6", "ALE_AUTH_CONNECT", "inbound_transport_v4"])
     assert [(item.id, item.layer.short) for item in items] == [
         (1, "STREAM_V6"),
@@ -216,7 +227,7 @@ def test_a_list_of_layers_is_numbered_in_its_order_v4_first():
     ]
 
 
-def test_discard_layers_have_families_too():
+def test_discard_layers_have_families_too() -> None:
     assert shorts(filters("{ }", "INBOUND_TRANSPORT_DISCARD")) == [
         "INBOUND_TRANSPORT_V4_DISCARD",
         "INBOUND_TRANSPORT_V6_DISCARD",
@@ -224,21 +235,21 @@ def test_discard_layers_have_families_too():
 
 
 @pytest.mark.parametrize(
-    ("name", "full"),
+    "name, full",
     [
         ("", "FWPM_SUBLAYER_UNIVERSAL"),
         ("mpssvc_wf", "FWPM_SUBLAYER_MPSSVC_WF"),
         ("FWPM_SUBLAYER_LIPS", "FWPM_SUBLAYER_LIPS"),
     ],
 )
-def test_the_platform_s_sublayers_are_known(name, full):
+def test_the_platform_s_sublayers_are_known(name: str, full: str) -> None:
     line = f'sublayer = "{name}"' if name else ""
     policy = load(f'[[filter]]\nname = "f"\nlayer = "STREAM"\naction = "permit"\n{line}\n').policy
     assert {item.sublayer for item in policy.filters} == {full}
     assert [sublayer.name for sublayer in policy.sublayers] == [full]
 
 
-def test_weights_hardness_and_errors():
+def test_weights_hardness_and_errors() -> None:
     (item, _) = filters("{ }", more='weight = "0x8000000000000000"\nerror = "ECONNREFUSED"')
     assert (item.weight, item.error) == (Value(DataType.UINT64, 1 << 63), errno.ECONNREFUSED)
     (item, _) = filters("{ }", more="weight_range = 15\nhard = false")
@@ -247,14 +258,14 @@ def test_weights_hardness_and_errors():
     assert (permit.hard, permit.flags, permit.weight) == (True, FilterFlag.CLEAR_ACTION_RIGHT, EMPTY)
 
 
-def test_an_executable_that_does_not_exist_is_a_warning():
+def test_an_executable_that_does_not_exist_is_a_warning() -> None:
     loaded = load('[[filter]]\nname = "f"\nlayer = "ALE_AUTH_CONNECT"\naction = "permit"\nwhen.app = "/nowhere/../x"\n')
     (warning,) = loaded.warnings
     assert (warning.line, warning.object) == (5, "filter 'f', when.app")
     assert loaded.policy.filters[0].conditions[0].value.data == b"/x"
 
 
-def test_json_is_the_same(tmp_path):
+def test_json_is_the_same(tmp_path: Path) -> None:
     text = compose(load(EXAMPLE).policy, "json")
     assert load(text, "p.json").policy == load(EXAMPLE).policy
     path = tmp_path / "p.JSON"
@@ -263,11 +274,11 @@ def test_json_is_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "\ufeff# nothing\r\n", b"\xef\xbb\xbf"])
-def test_an_empty_file_is_an_empty_policy(text):
+def test_an_empty_file_is_an_empty_policy(text: str | bytes) -> None:
     assert load(text).policy.filters == ()
 
 
-def test_every_field_of_the_catalogue_has_a_name():
+def test_every_field_of_the_catalogue_has_a_name() -> None:
     named = set(FIELD_NAMES.values())
     fields = {field.name for layer in LAYERS for field in layer.fields if not field.name.startswith("RESERVED")}
     assert fields <= named
@@ -288,13 +299,13 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "text", "value"), TEXTS)
-def test_a_value_of_the_command_line(name, text, value):
+@pytest.mark.parametrize("name, text, value", TEXTS)
+def test_a_value_of_the_command_line(name: str, text: str | bytes, value: Value | None) -> None:
     assert value_from_text(CONNECT.field(FIELD_NAMES[name]), text, RESOLVER) == value
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    "name, text",
     [
         ("remote_port", "1-9"),
         ("remote_port", "frob"),
@@ -304,12 +315,12 @@ def test_a_value_of_the_command_line(name, text, value):
         ("app", "c"),
     ],
 )
-def test_a_value_of_the_command_line_that_is_wrong(name, text):
+def test_a_value_of_the_command_line_that_is_wrong(name: str, text: str | bytes) -> None:
     with pytest.raises(InputError, match=name):
         value_from_text(CONNECT.field(FIELD_NAMES[name]), text, RESOLVER)
 
 
-def test_the_schema_knows_every_layer_and_field():
+def test_the_schema_knows_every_layer_and_field() -> None:
     described = schema()
     assert described["$schema"].endswith("2020-12/schema")
     rule = described["properties"]["filter"]["items"]

@@ -62,8 +62,8 @@ TOML_LINES = [
 ]
 
 
-@pytest.mark.parametrize(("path", "line"), TOML_LINES)
-def test_toml(path, line):
+@pytest.mark.parametrize("path, line", TOML_LINES)
+def test_toml(path: tuple[str | int, ...], line: int | None) -> None:
     tomllib.loads(TOML)
     assert toml_places(TOML).line(*path) == line
 
@@ -96,11 +96,11 @@ JSON_LINES = [
 ]
 
 
-@pytest.mark.parametrize(("path", "line"), JSON_LINES)
-def test_json(path, line):
+@pytest.mark.parametrize("path, line", JSON_LINES)
+def test_json(path: tuple[str | int, ...], line: int | None) -> None:
     json.loads(JSON)
     assert json_places(JSON).line(*path) == line
 
 
-def test_keys_that_repeat_are_told():
+def test_keys_that_repeat_are_told() -> None:
     assert json_places('{"a": 1,\n"b": {"a": 2,\n"a": 3}}').repeated == [(("b", "a"), 3)]

@@ -137,8 +137,9 @@ def _once(found: list[_Found]) -> Iterator[Finding]:
         yield replace(same[0].finding, object=f"filter '{same[0].name}' at {name}")
 
 
-def _finding(item: Filter, identity: str, severity: Severity, evidence: str, cause: str, remedy: str) -> Finding:
-    return Finding(identity, severity, f"filter '{item.name}'", item.line, evidence, cause, remedy)
+def _finding(item: Filter, identity: str, severity: Severity, *told: str) -> Finding:
+    """Return a finding on *item*; *told* is evidence, cause and remedy."""
+    return Finding(identity, severity, f"filter '{item.name}'", item.line, *told)
 
 
 def _unenforced(item: Filter, rows: Mapping[str, HookRow]) -> Iterator[Finding]:

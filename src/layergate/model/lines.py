@@ -255,6 +255,7 @@ def indication_from_line(data: Mapping[str, Any], place: str = "", line: int | N
         data: the parsed JSON object.
         place: where it comes from, for errors (a file name).
         line: its line there.
+
     Raises:
         InputError: a wrong kind, an unknown layer or field, a value of the wrong type.
     """

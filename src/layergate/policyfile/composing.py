@@ -51,6 +51,7 @@ def compose(policy: Policy, format: str = "toml") -> str:  # noqa: A002 - the wo
     Args:
         policy: as loaded; access-control lists, suffix matches and boot-time filters have no form in a file.
         format: "toml" or "json".
+
     Raises:
         InputError: the policy holds something that a file can't say.
     """

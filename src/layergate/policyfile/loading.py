@@ -101,6 +101,7 @@ def load_text(text: bytes | str, *, file: str, resolver: Resolver) -> Loaded:
         text: the file's content.
         file: the file's name: says whether it is JSON, and stands in every problem.
         resolver: what names stand for.
+
     Raises:
         PolicyError: with all problems of the file.
     Cost: O(size).
