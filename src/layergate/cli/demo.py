@@ -1,7 +1,8 @@
 """`layergate demo`: two hosts, a web server, curl and a policy; what the live kernel shows of their sessions.
 
-The hosts are network namespaces with a veth pair between them; everything is made for the demo and removed at its end, also
-after Ctrl-C. Each scene says in a line what it shows, and checks it: exit status 1 where the kernel showed something else.
+The hosts are network namespaces with a veth pair between them; everything is made for the demo and removed at its end,
+also after Ctrl-C. Each scene says in a line what it shows, and checks it: exit status 1 where the kernel showed
+something else.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class Demo:
         self.session.attach()
         self._say(f"the policy is in force: {self._policy}")
 
-    # --- scenes ------------------------------------------------------------------------------------------------------------
+    # --- scenes -----------------------------------------------------------------------------------------------------
 
     def play(self) -> int:
         """Play all scenes; return the exit status."""
@@ -158,14 +159,14 @@ class Demo:
         self._follow(lambda _: True, quiet=True)
         lost = self.session.programs.statistics()["lost"]
         self._say(
-            f"{self.teller.counts['indications']} indications, {lost} lost; the namespaces, the control group and the programs "
-            "are removed now"
+            f"{self.teller.counts['indications']} indications, {lost} lost; "
+            "the namespaces, the control group and the programs are removed now"
         )
         if self._failed:
             self._say(output.paint(f"{self._failed} checks failed: this kernel showed something else", "red"))
         return 1 if self._failed else 0
 
-    # --- stage --------------------------------------------------------------------------------------------------------------
+    # --- stage ------------------------------------------------------------------------------------------------------
 
     def _say(self, text: str) -> None:
         sys.stdout.write(f"{text}\n")
@@ -176,7 +177,7 @@ class Demo:
         self._say("\n" + output.paint(f"{self._scene}. {text}", "bold"))
 
     def _ip(self, *words: str, check: bool = True) -> None:
-        done = subprocess.run(("ip", *words), capture_output=True, text=True, check=False)  # noqa: S603, S607
+        done = subprocess.run(("ip", *words), capture_output=True, text=True, check=False)
         if check and done.returncode:
             raise NotSupportedError(
                 f"ip {' '.join(words)}", done.stderr.strip(), "network namespaces and veth are needed"
@@ -184,7 +185,7 @@ class Demo:
 
     def _start(self, host: str, *command: str, cwd: str | None = None) -> subprocess.Popen[bytes]:
         self._say(output.paint(f"   {host}$ {' '.join(map(_quoted, command))}", "cyan"))
-        process = subprocess.Popen(  # noqa: S603 (our own words)
+        process = subprocess.Popen(
             ("ip", "netns", "exec", host, *command),
             cwd=cwd,
             stdout=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""`layergate detach --all`: remove what a `run --pin` left in force, and the control groups of traces that were killed."""
+"""`layergate detach --all`: remove what a `run --pin` left in force, and control groups of traces that were killed."""
 
 from __future__ import annotations
 

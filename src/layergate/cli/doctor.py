@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     for cause, remedy in dict.fromkeys((one.cause, one.remedy) for one in missing):
         sys.stdout.write(f"\n{cause}\n    remedy: {remedy}\n")
     sys.stdout.write(
-        f"\nLinux {platform.release()}: {len(hooked) - len(missing)} of {len(hooked)} layers with a hook are available; "
+        f"\nLinux {platform.release()}: {len(hooked) - len(missing)} of {len(hooked)} layers with a hook available; "
         f"{len(found) - len(hooked)} layers of the catalogue have none\n"
     )
     return 1 if missing else 0

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     policy = load(arguments.policy)
     teller = Teller(is_json=arguments.json)
     hierarchy = Hierarchy()
-    scope = Scope(arguments.cgroup, False, tuple(arguments.netns), tuple(arguments.interface))
+    scope = Scope(arguments.cgroup, namespaces=tuple(arguments.netns), everything=tuple(arguments.interface))
     emit, ring = (layout.EMIT_ALL, 32 << 20) if arguments.all else (layout.EMIT_BLOCKS, QUIET_RING_BYTES)
     with Signals() as asked, Session(hierarchy, scope, emit, ring, policy) as session:
         missing = set(scope.everything).difference(*session.interfaces())

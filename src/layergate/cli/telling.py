@@ -9,11 +9,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from types import FrameType
-from typing import Final
+from typing import Final, Self
 
 from layergate.cli import output
-from layergate.live.narrator import Decided, Drop, Told
 from layergate.live.names import SystemResolver
+from layergate.live.narrator import Decided, Drop, Told
 from layergate.live.session import Session, accepted
 from layergate.model import Action, LayergateError, Policy, PolicyError, Process
 from layergate.model.lines import indication_line, process_line
@@ -163,7 +163,7 @@ def _who(process: Process | None) -> str:
     return output.paint(f"{name}[{process.pid}]", "dim")
 
 
-# --- a policy that can be read again ---------------------------------------------------------------------------------------
+# --- a policy that can be read again --------------------------------------------------------------------------------
 
 
 def load(path: str | None) -> Policy:
@@ -208,7 +208,7 @@ class Signals:
     again: bool = False
     _before: dict[int, object] = field(default_factory=dict)
 
-    def __enter__(self) -> Signals:
+    def __enter__(self) -> Self:
         """Take the signals over."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._before[number] = signal.signal(number, self._take)

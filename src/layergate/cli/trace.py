@@ -1,8 +1,8 @@
 """`layergate trace`: the real sessions of a command, or of what already runs, layer by layer.
 
-The command runs in a control group of its own, in the current network namespace, until it and its last flow end. Its own
-output goes to standard error, the lines to standard output. Exit status: 2 or 3 only before the command starts, then the
-command's, or 128+n for signal n.
+The command runs in a control group of its own, in the current network namespace, until it and its last flow end. Its
+own output goes to standard error, the lines to standard output. Exit status: 2 or 3 only before the command starts,
+then the command's, or 128+n for signal n.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _trace(
 
 def _start(command: tuple[str, ...], hierarchy: Hierarchy, group: Cgroup) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(  # noqa: S603 (the user's own command)
+        return subprocess.Popen(
             command,
             stdout=sys.stderr.fileno(),
             preexec_fn=lambda: hierarchy.join(group),  # noqa: PLW1509 (no threads here)

@@ -1,7 +1,7 @@
 """From ordered filters to a list of tests with two exits each.
 
-Every comparison becomes a range, a mask or a test of bits over an unsigned number: EQUAL is a range of one, a prefix the
-range of its addresses, LESS n the range 0 to n-1. Applications and units become numbers, from 1 up, in the order of
+Every comparison becomes a range, a mask or a test of bits over an unsigned number: EQUAL is a range of one, a prefix
+the range of its addresses, LESS n the range 0 to n-1. Applications and units become numbers, from 1 up, in the order of
 first use. Worked example: "remote_port is 80 or 443, and protocol is 6" gives
 
     0  IP_REMOTE_PORT in [80, 80]     hit -> 2   miss -> 1
@@ -83,7 +83,7 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """The tables of one version. Applications and units are numbered from 1, sublayers from 0, in these tuples' order."""
+    """The tables of one version. Applications and units are numbered from 1, sublayers from 0, in their tuples."""
 
     version: int
     tables: Mapping[int, tuple[Test, ...]]

@@ -7,8 +7,8 @@
 4. The reported filter is the first terminating one, in sublayer order, whose action is the final action.
 5. Nothing matched: permit, no filter.
 
-Worked example: sublayer A (heavy) permits softly by filter 1; B blocks by filter 2; C permits by filter 3. The action goes
-permit (soft), block (hard), and stays: the verdict is block by filter 2; 1 and 3 lost.
+Worked example: sublayer A (heavy) permits softly by filter 1; B blocks by filter 2; C permits by filter 3. The action
+goes permit (soft), block (hard), and stays: the verdict is block by filter 2; 1 and 3 lost.
 
 Source: Microsoft, "Filter Arbitration"; which filter is reported: seven recorded net events.
 """

@@ -84,8 +84,8 @@ def matches_all(values: Mapping[str, Value], conditions: tuple[Condition, ...]) 
 def condition_problem(field: Field, condition: Condition) -> str | None:
     """Return why *condition* can't be put on *field*, with its FWP_E_ name, or None where it can.
 
-    Source: Microsoft, FwpmFilterAdd0 remarks ("no type conversion"). A user id (UINT32) against a token is layergate's own:
-    the Linux form of an access check.
+    Source: Microsoft, FwpmFilterAdd0 remarks ("no type conversion"). A user id (UINT32) against a token is layergate's
+    own: the Linux form of an access check.
     """
     value, how = condition.value, condition.match
     if value.type is DataType.EMPTY:

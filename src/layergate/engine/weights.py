@@ -4,9 +4,9 @@ A UINT64 weight is used as it is. EMPTY is automatic: the sum of what each field
 bits. A UINT8 n puts that sum into the range n of 16 (the high 4 bits).
 
 A contribution depends on the layer, the field and how tight the match is. Each field owns units in a slot of bits: an
-exact match earns all of them, a range over B bits of which it covers 2^c earns the share 1 - c/B, at least one unit unless
-it covers everything; alternatives add up, to all units at most. Worked example, ALE_AUTH_CONNECT_V4: `remote_port = 443`
-and `app = X` weigh (7 << 39) + (1 << 38).
+exact match earns all of them, a range over B bits of which it covers 2^c earns the share 1 - c/B, at least one unit
+unless it covers everything; alternatives add up, to all units at most. Worked example, ALE_AUTH_CONNECT_V4:
+`remote_port = 443` and `app = X` weigh (7 << 39) + (1 << 38).
 
 The platform does not document it; the slots were measured on real hosts, and a field that none of them used gets a slot
 below all measured ones, by its place in the layer. Source: 8,248 filters with automatic weights.

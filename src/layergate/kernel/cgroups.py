@@ -29,7 +29,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def private_mount(kind: str) -> int:
-    """Return a file descriptor of the root of a mount of *kind* ("cgroup2", "bpf") that has no place. Raises OSError."""
+    """Return a file descriptor of a mount of *kind* ("cgroup2", "bpf") that has no place. Raises OSError."""
 
     def call(number: int, *arguments: object) -> int:
         result: int = _libc.syscall(number, *arguments)

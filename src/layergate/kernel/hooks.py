@@ -18,7 +18,7 @@ _TRANSPORT: Final = ("IP_PROTOCOL", *_LOCAL, *_REMOTE, *_PACKET)
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A layer's hook. *blocked* says what a block does, "" where it would do nothing; *program* names the BPF program."""
+    """A layer's hook. *blocked*: what a block does, "" where it would do nothing; *program*: the BPF program's name."""
 
     layer: str
     hook: str
@@ -42,7 +42,8 @@ HOOKS: Final = (
     Hook("ALE_CONNECT_REDIRECT", "cgroup/connect4,6", "lg_connect4", "cgroup",
          (*_OWNER, "IP_PROTOCOL", *_REMOTE, "FLAGS"), "connect fails", _UNBOUND),
     Hook("ALE_AUTH_CONNECT", "cgroup/connect4,6; cgroup_skb on reauthorization", "lg_connect4", "cgroup",
-         (*_OWNER, "IP_PROTOCOL", *_REMOTE, "FLAGS", "REAUTHORIZE_REASON"), "connect fails; a live flow is reset", _UNBOUND),
+         (*_OWNER, "IP_PROTOCOL", *_REMOTE, "FLAGS", "REAUTHORIZE_REASON"), "connect fails; a live flow is reset",
+         _UNBOUND),
     Hook("OUTBOUND_TRANSPORT", "cgroup_skb/egress; tcx/egress for the kernel's own packets", "lg_egress", "cgroup",
          _TRANSPORT, "the packet is dropped"),
     Hook("INBOUND_TRANSPORT", "cgroup_skb/ingress", "lg_ingress", "cgroup", _TRANSPORT, "the packet is dropped"),

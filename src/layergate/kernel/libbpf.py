@@ -1,7 +1,7 @@
 """The little of libbpf that is used (open, load, CO-RE), by ctypes, and `bpf(2)` for the rest (links, pins, iterators).
 
-libbpf 1.1 knows no tcx links; the kernel's own call is small. Every refusal is a `NotSupportedError` that names the hook,
-the cause and the remedy.
+libbpf 1.1 knows no tcx links; the kernel's own call is small. Every refusal is a `NotSupportedError` that names the
+hook, the cause and the remedy.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def bpf(command: Command, attributes: bytes) -> int:
-    """Call bpf(2). Returns its result; raises OSError."""
+    """Make the system call of BPF. Returns its result; raises OSError."""
     buffer = ctypes.create_string_buffer(attributes, _ATTR_BYTES)
     result: int = _libc.syscall(_SYS_BPF, int(command), ctypes.byref(buffer), _ATTR_BYTES)
     if result < 0:
@@ -106,7 +106,7 @@ def _library() -> Any:
 
 
 class Log:
-    """What libbpf prints, kept to explain a refusal. libbpf has one printer a process; it never prints by itself here."""
+    """What libbpf prints, kept to explain a refusal; libbpf has one printer a process."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []

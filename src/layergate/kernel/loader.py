@@ -1,8 +1,8 @@
 """The programs in the kernel: opened, given the same maps, loaded, and linked to where they run.
 
-Three objects share their maps: `cgroup` (for one cgroup), `tcx` (an instance a network namespace, for it must be told its
-namespace) and `tracing`. A link holds its program: when this process goes, the kernel detaches everything; a pinned link
-stays until its pin is removed.
+Three objects share their maps: `cgroup` (for one cgroup), `tcx` (an instance a network namespace, for it must be told
+its namespace) and `tracing`. A link holds its program: when this process goes, the kernel detaches everything; a pinned
+link stays until its pin is removed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ STAT_NAMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the programs are told. *emit*: layout.EMIT_ALL or EMIT_BLOCKS. *own_cgroup*: it is of our making, no unit."""
+    """What the programs are told. *emit*: layout.EMIT_ALL or EMIT_BLOCKS. *own_cgroup*: of our making, no unit."""
 
     cgroup: Cgroup
     emit: int = layout.EMIT_ALL
@@ -212,9 +212,7 @@ class Programs:
             )
             if error.errno == errno.E2BIG:
                 remedy = "64 programs are attached there already: detach some"
-            raise NotSupportedError(
-                f"{hook} ({name})", f"can't be attached: {os.strerror(error.errno)}", remedy
-            ) from error
+            raise NotSupportedError(f"{hook} ({name})", f"can't be attached: {error.strerror}", remedy) from error
 
     def seed(self) -> None:
         """Tell the programs whose the sockets are that were there before. Raises NotSupportedError."""
@@ -224,7 +222,7 @@ class Programs:
         try:
             link = bpf(Command.LINK_CREATE, struct.pack("<IIII", program, 0, Attach.TRACE_ITER, 0))
         except OSError as error:
-            raise NotSupportedError("iter/task_file", os.strerror(error.errno), "it needs CAP_PERFMON") from error
+            raise NotSupportedError("iter/task_file", str(error.strerror), "it needs CAP_PERFMON") from error
         try:
             walk = bpf(Command.ITER_CREATE, struct.pack("<II", link, 0))
             with os.fdopen(walk, "rb") as result:

@@ -80,6 +80,6 @@ def update_array(fd: int, values: bytes, value_bytes: int) -> None:
 
 
 def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> None:
-    """Write *count* elements into the map of *fd*. Cost: one call; into a map of maps, one wait for running programs."""
+    """Write *count* elements into the map of *fd*. Cost: one call; one wait for running programs if it holds maps."""
     places, contents = ctypes.create_string_buffer(keys, len(keys)), ctypes.create_string_buffer(values, len(values))
     bpf(Command.MAP_UPDATE_BATCH, _BATCH.pack(0, 0, _address(places), _address(contents), count, fd, 0, 0))

@@ -1,8 +1,8 @@
 """The event ring, read from memory: records in the order in which the programs reserved them.
 
-A ring of n bytes is mapped as a page with the consumer's position, a page with the producer's, and the data twice, so that
-a record that wraps is read in one piece. A record has a header of 8 bytes: its length, whose two high bits say that it is
-still being written, or was given up. Source: kernel/bpf/ringbuf.c.
+A ring of n bytes is mapped as a page with the consumer's position, a page with the producer's, and the data twice, so
+that a record that wraps is read in one piece. A record has a header of 8 bytes: its length, whose two high bits say
+that it is still being written, or was given up. Source: kernel/bpf/ringbuf.c.
 """
 
 from __future__ import annotations

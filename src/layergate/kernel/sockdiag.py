@@ -55,7 +55,7 @@ class Destroyer:
         kind, error = struct.unpack_from("=4xH", answer)[0], struct.unpack_from("=i", answer, 16)[0]
         if kind == NLMSG_ERROR and error and -error not in _GONE:
             raise OSError(-error, "SOCK_DESTROY")
-        return kind == NLMSG_ERROR and error == 0
+        return bool(kind == NLMSG_ERROR and error == 0)
 
     def close(self) -> None:
         """Close the socket."""

@@ -1,7 +1,8 @@
 """Compiled tables into the maps, and into force: a whole version at once.
 
-Two slots take turns. The slot that is not in force is filled; one 32-bit store then puts it in force, and the packet that
-is being decided keeps the slot that it began with. Writing into a map of maps waits until no program uses what it replaces.
+Two slots take turns. The slot that is not in force is filled; one 32-bit store then puts it in force, and the packet
+that is being decided keeps the slot that it began with. Writing into a map of maps waits until no program uses what it
+replaces.
 """
 
 from __future__ import annotations

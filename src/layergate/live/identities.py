@@ -1,13 +1,15 @@
 """Executables and units that a policy names, as the kernel knows them: by device and inode, by the id of a cgroup.
 
-A package upgrade renames a new file into place: the new file gets the same number within a second, and the old one keeps
-it, for processes may still run it. Its descriptor stays open, so that its inode is not given to another file meanwhile.
+A package upgrade renames a new file into place: the new file gets the same number within a second, and the old one
+keeps it, for processes may still run it. Its descriptor stays open, so that its inode is not given to another file
+meanwhile.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from layergate.compile import Compiled
@@ -37,17 +39,17 @@ class Identities:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look at the files and cgroups again. Cost: one stat an application, one walk over the cgroups if units are named."""
-        for path, number in self._apps.items():
+        """Look at the files and cgroups again. Cost: a stat an application, a walk over the cgroups for units."""
+        for executable, number in self._apps.items():
             with suppress(OSError):
-                self._file(path, number)
+                self._file(executable, number)
         if not self._units:
             return
-        found = {}
+        found: dict[str, int] = {}
         for path in self._hierarchy.paths():
-            number = self._units.get(path) or self._units.get(path.rpartition("/")[2])
-            if number:
-                found[path] = number
+            named = self._units.get(path) or self._units.get(path.rpartition("/")[2])
+            if named:
+                found[path] = named
         for path, number in found.items():
             with suppress(OSError):
                 group = self._hierarchy.open(path)
@@ -55,12 +57,12 @@ class Identities:
                 if self._groups.get(group.id) != path:
                     self._groups[group.id] = path
                     self._programs.units.set(group.id.to_bytes(8, "little"), number.to_bytes(_NUMBER_BYTES, "little"))
-        for number in [number for number, path in self._groups.items() if path not in found]:
-            self._programs.units.delete(number.to_bytes(8, "little"))
-            del self._groups[number]
+        for group_id in [group_id for group_id, path in self._groups.items() if path not in found]:
+            self._programs.units.delete(group_id.to_bytes(8, "little"))
+            del self._groups[group_id]
 
     def _file(self, path: bytes, number: int) -> None:
-        facts = os.stat(path)
+        facts = os.stat(path)  # noqa: PTH116 (bytes)
         identity = (kernel_device(facts.st_dev), facts.st_ino)
         known = self._files.get(identity)
         if known is not None and known[1] == path:
@@ -73,7 +75,7 @@ class Identities:
         self._programs.apps.set(key, number.to_bytes(_NUMBER_BYTES, "little"))
 
     def app(self, device: int, inode: int, pid: int) -> str | None:
-        """Return the path of the executable that the kernel calls (*device*, *inode*), as the policy names it if it does."""
+        """Return the path of the executable (*device*, *inode*), as the policy names it if it does."""
         known = self._files.get((device, inode))
         if known is not None:
             return os.fsdecode(known[1])
@@ -82,9 +84,9 @@ class Identities:
             return path
         # The path was too long for the programs: /proc tells it, and counts only if it is the same file.
         with suppress(OSError):
-            facts = os.stat(f"/proc/{pid}/exe")
+            facts = Path(f"/proc/{pid}/exe").stat()
             if (kernel_device(facts.st_dev), facts.st_ino) == (device, inode):
-                return os.readlink(f"/proc/{pid}/exe")
+                return str(Path(f"/proc/{pid}/exe").readlink())
         return None
 
     def unit(self, cgroup: int) -> str | None:

@@ -3,7 +3,8 @@
 The programs say at which layer they decided, on which values, and how; what an event is called, which host it is, which
 flow, is told here, through `layergate.path`. Three things are not known where the kernel decides, and are joined:
 
-- **host** of a bind: whether it is a client's or a server's shows later. Its lines are held until it does (listen, connect,
+- **host** of a bind: whether it is a client's or a server's shows later. Its lines are held until it does (listen,
+connect,
   first packet), or the socket closes (then null);
 - **flow** of a connect: it has no local port yet. The number is given at connect, and tied to the tuple by the socket's
   cookie when TCP picks the port;
@@ -30,8 +31,8 @@ _REMEMBERED: Final = 200_000
 _HOSTS: Final = {layout.CLIENT: Host.CLIENT, layout.SERVER: Host.SERVER}
 _LOCAL, _REMOTE = slice(0, 2), slice(2, 4)
 
-# Reasons that are no drop of a packet on its way: a queue that is emptied, segments that were merged, a packet that found
-# nobody (that is told at INBOUND_TRANSPORT_DISCARD).
+# Reasons that are no drop of a packet on its way: a queue that is emptied, segments that were merged, a packet that
+# found nobody (that is told at INBOUND_TRANSPORT_DISCARD).
 NO_DROPS: Final = frozenset({"QUEUE_PURGE", "TCP_OFOMERGE", "NO_SOCKET", "SOCKET_CLOSE", "TCP_CLOSE"})
 DROPPED_BY: Final = {"NETFILTER_DROP": "netfilter (nftables, iptables)"}
 
@@ -134,7 +135,7 @@ class Narrator:
         for cookie in list(self._held):
             yield from self._release(cookie, None, None)
 
-    # --- whose it is ----------------------------------------------------------------------------------------------------
+    # --- whose it is ------------------------------------------------------------------------------------------------
 
     def _join(self, record: Record) -> None:
         """A flow begins, or is seen for the first time: tie its number, its owner and its tuple together."""
@@ -150,7 +151,7 @@ class Narrator:
             self._flow_of_cookie[cookie] = number
 
     def _number(self, record: Record, host: Host, cookie: int) -> int:
-        """Return the flow's number: by the kernel's, by the socket that connects, or by the tuple in another namespace."""
+        """Return the flow's number: by the kernel's, the socket that connects, or the tuple in another namespace."""
         kernel = record[layout.RECORD_FLOW]
         known = self._numbers.get(kernel)
         if known is not None:
@@ -201,7 +202,7 @@ class Narrator:
         known = record[layout.RECORD_KNOWN] >> field_numbers()["ALE_PACKAGE_ID"] & 1
         return self.names.unit(record[layout.RECORD_CGROUP]) if known else None
 
-    # --- indications -----------------------------------------------------------------------------------------------------
+    # --- indications ------------------------------------------------------------------------------------------------
 
     def _indicated(self, record: Record) -> Iterator[Told]:
         layer = layer_by_id(record[layout.RECORD_LAYER])
@@ -322,7 +323,7 @@ class Narrator:
                 values[name] = Value(described.type, data)
         return values
 
-    # --- drops ------------------------------------------------------------------------------------------------------------
+    # --- drops ------------------------------------------------------------------------------------------------------
 
     def _dropped(self, record: Record) -> Iterator[Told]:
         host = _HOSTS.get(record[layout.RECORD_SIDE], Host.SERVER)

@@ -1,8 +1,8 @@
 """What outlives us: links pinned in a BPF file system of our own, in the machine's own mount namespace.
 
-`ip netns exec` and containers have mount namespaces that end with them, and their pins with those. So the file system is
-mounted where process 1 is (where that is hidden from us, where our topmost ancestor is), and reached through its /proc/PID/root.
-A directory a control group: the next run for it takes over.
+`ip netns exec` and containers have mount namespaces that end with them, and their pins with those. So the file system
+is mounted where process 1 is (where that is hidden from us, where our topmost ancestor is), and reached through its
+/proc/PID/root. A directory a control group: the next run for it takes over.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _host() -> int:
         break
     for candidate in (1, *reversed(ancestors)):
         with suppress(OSError):
-            os.stat(f"/proc/{candidate}/root/proc")
+            Path(f"/proc/{candidate}/root/proc").stat()
             os.close(os.open(f"/proc/{candidate}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
             return candidate
     return os.getpid()
@@ -60,7 +60,7 @@ def _is_mounted() -> bool:
 
 
 def directory(cgroup: int) -> str:
-    """Return the directory for the pins of control group *cgroup* (an id), made if need be. Raises NotSupportedError."""
+    """Return the directory for the pins of control group *cgroup* (an id), made anew. Raises NotSupportedError."""
     if not _is_mounted():
         script = f"mkdir -p {PLACE} && mount -t bpf -o mode=0700 layergate {PLACE}"
         command = [
@@ -72,7 +72,7 @@ def directory(cgroup: int) -> str:
             "-c",
             script,
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own words)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise NotSupportedError(
                 "--pin", f"{PLACE} can't be mounted: {done.stderr.strip()}", "run as root, outside of a container"
@@ -97,7 +97,7 @@ def names(place: Path) -> set[str]:
 
 
 def waiting(place: Path, among: set[str]) -> Iterator[Map]:
-    """Yield the maps, *among* the names in *place*, of sockets that wait to be destroyed since nobody was there to do it."""
+    """Yield the maps, *among* the names in *place*, of sockets that wait for somebody to destroy them."""
     for name in among:
         if name.startswith(RESETS):
             with suppress(OSError):

@@ -1,7 +1,7 @@
 """What this machine can do: every object loaded and every program attached for a moment, where nothing is touched.
 
-A control group and a network namespace of our own are made for it and removed; a layer is available when the program that
-stands for it was loaded and attached, not when it should be.
+A control group and a network namespace of our own are made for it and removed; a layer is available when the program
+that stands for it was loaded and attached, not when it should be.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Availability:
 
 
 def probe() -> list[Availability]:
-    """Return the availability of every layer of the catalogue. Cost: under a second. Raises NotSupportedError: no cgroup2."""
+    """Return the availability of every layer. Cost: under a second. Raises NotSupportedError: no cgroup2, not root."""
     refused = _refused()
     result = []
     for layer in LAYERS:
         hook = HOOK_BY_LAYER.get(layer.base)
         if hook is None:
             cause = NO_HOOK if layer.kernel_mode and layer.family else WINDOWS_ONLY
-            result.append(Availability(layer, None, False, cause, None))
+            result.append(Availability(layer, hook=None, available=False, cause=cause, remedy=None))
             continue
         error = refused.get(hook.program)
         result.append(

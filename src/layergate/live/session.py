@@ -1,8 +1,8 @@
 """A policy in force for a control group: from nothing attached to nothing attached.
 
 Data flows one way: policy → store (ids, versions) → compile → kernel tables; the kernel decides; its ring → narrator →
-whoever watches. `serve` is the whole upkeep, called again and again: it reads the ring, destroys the sockets that a block is
-to reset, follows executables, units and interfaces that come and go, and forgets flows that ended.
+whoever watches. `serve` is the whole upkeep, called again and again: it reads the ring, destroys the sockets that a
+block is to reset, follows executables, units and interfaces that come and go, and forgets flows that ended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Final, Self
 
 from layergate.analysis import findings
 from layergate.compile import Compiled, compile_policy
@@ -75,7 +75,7 @@ class Session:
     policy: Policy = field(default_factory=Policy)
     _exit: ExitStack = field(default_factory=ExitStack)
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         """Load and attach everything; the empty policy is in force. Raises NotSupportedError, InputError."""
         try:
             self._begin()
@@ -165,7 +165,7 @@ class Session:
         return [list(place.namespace.interfaces().values()) for place in self._places]
 
     def reload(self, policy: Policy) -> None:
-        """Put *policy* in force in place of what was, at once. Raises NotSupportedError, OSError; then nothing changed."""
+        """Put *policy* in force in place of what was. Raises NotSupportedError, OSError; then all is as it was."""
         self._require_hooks(policy)
         self._put(succeed(self.policy, policy))
 
@@ -178,7 +178,7 @@ class Session:
         self.programs.tables.put(compiled)
         self.policy, self._compiled = policy, compiled
 
-    # --- upkeep -----------------------------------------------------------------------------------------------------------
+    # --- upkeep -----------------------------------------------------------------------------------------------------
 
     def serve(self, seconds: float) -> Iterator[Told]:
         """Wait for records, *seconds* at most; yield what they tell; keep everything in step."""
@@ -220,7 +220,7 @@ class Session:
             if value is None:
                 continue
             flow = layout.FLOW.unpack(value)
-            sides = [side for side in layout.SIDE.iter_unpack(flow[layout.FLOW_SIDE])]
+            sides = list(layout.SIDE.iter_unpack(flow[layout.FLOW_SIDE]))
             ours = [side for side in sides if side[layout.SIDE_BITS] & layout.SIDE_OURS]
             age = now - flow[layout.FLOW_CHANGED]
             closed = all(side[layout.SIDE_BITS] & layout.SIDE_CLOSED for side in ours)
@@ -230,7 +230,7 @@ class Session:
 
     @cached_property
     def _symbols(self) -> tuple[list[int], list[str]]:
-        places, names = [], []
+        places: list[tuple[int, str]] = []
         with suppress(OSError), open("/proc/kallsyms", encoding="ascii") as lines:  # noqa: PTH123 (a kernel file)
             for line in lines:
                 address, kind, name = line.split()[:3]
@@ -247,7 +247,7 @@ class Session:
 
 
 def accepted(policy: Policy, file: str) -> tuple[str, ...]:
-    """Return the warnings of *policy* (of *file*). Raises PolicyError where the kernel can't enforce it as it is written."""
+    """Return the warnings of *policy* (of *file*). Raises PolicyError where the kernel can't enforce it as written."""
     found = findings(policy, HOOKS)
     errors = tuple(
         Problem(file, finding.line or None, finding.object, finding.cause, finding.remedy)

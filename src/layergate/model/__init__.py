@@ -1,9 +1,9 @@
 """What a policy is: layers, fields, conditions, filters, sublayers; indications and verdicts.
 
 Frozen, typed values; no I/O, no clock. The catalogue (99 layers with their fields) is data generated from the
-specification. What the values mean is said in `layergate.engine`; where a session meets the layers, in `layergate.path`.
-An **Indication** is "at this layer, with these values, for this flow"; a **Verdict** is "this action, decided by this
-filter of this sublayer, and this is why". Every source makes indications, every sink takes verdicts.
+specification. What the values mean is said in `layergate.engine`; where a session meets the layers, in
+`layergate.path`. An **Indication** is "at this layer, with these values, for this flow"; a **Verdict** is "this action,
+decided by this filter of this sublayer, and this is why". Every source makes indications, every sink takes verdicts.
 """
 
 from layergate.model.catalogue import (

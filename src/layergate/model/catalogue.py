@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from layergate.model import catalogue_data
 from layergate.model.values import DataType
@@ -105,11 +105,11 @@ def base_name(short: str) -> str:
     return short
 
 
-def _layer(row: tuple[object, ...]) -> Layer:
-    *facts, fields = row
-    facts[3] = Family(facts[3]) if facts[3] else None
-    typed = tuple(Field(name, DataType[kind], field_kind) for name, kind, field_kind in fields)  # type: ignore[attr-defined]
-    return Layer(*facts, typed)  # type: ignore[arg-type]
+def _layer(row: tuple[Any, ...]) -> Layer:
+    columns = dict(zip(Layer.__dataclass_fields__, row, strict=True))
+    columns["family"] = Family(columns["family"]) if columns["family"] else None
+    columns["fields"] = tuple(Field(name, DataType[kind], field_kind) for name, kind, field_kind in columns["fields"])
+    return Layer(**columns)
 
 
 LAYERS: Final = tuple(_layer(row) for row in catalogue_data.LAYERS)

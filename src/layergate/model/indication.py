@@ -111,7 +111,8 @@ class SublayerVerdict:
     """What one sublayer said of an indication.
 
     *matched*: its matching filters, heaviest first. *decided*: the first of them, which ends the sublayer; None where
-    nothing matched. *lost*: the matching filters that were not heard. *effect*: how arbitration took the result, in words.
+    nothing matched. *lost*: the matching filters that were not heard. *effect*: how arbitration took the result, in
+    words.
     *took_effect*: whether it set or kept the final action. *weights*: the effective weights of *matched*, in its order.
     """
 

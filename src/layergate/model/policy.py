@@ -51,8 +51,9 @@ class Sublayer:
 class Filter:
     """A filter at one layer.
 
-    *weight* is EMPTY (automatic), UINT8 0 to 15 (automatic within that range) or UINT64 (as is). *id* is the run-time id,
-    never 0. *error* is the errno that a blocked call returns (0: EPERM). *line* is where a file defines it, 0 if nowhere;
+    *weight* is EMPTY (automatic), UINT8 0 to 15 (automatic within that range) or UINT64 (as is). *id* is the run-time
+    id, never 0. *error* is the errno that a blocked call returns (0: EPERM). *line* is where a file defines it, 0 if
+    nowhere;
     *description* is for people. Neither of the two is content: filters that differ in nothing else are equal.
     """
 
@@ -76,9 +77,12 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Sublayers and filters that are in force together. *version* counts from 1; *layer_versions* says, by layer id, in
-    which version the layer's filters last changed (absent: never, version 1). *last_id* is the highest filter id ever used in
-    this run: an id is never used twice."""
+    """Sublayers and filters that are in force together.
+
+    *version* counts from 1; *layer_versions* says, by layer id, in
+    which version the layer's filters last changed (absent: never, version 1). *last_id* is the highest filter id ever
+    used in this run: an id is never used twice.
+    """
 
     sublayers: tuple[Sublayer, ...] = ()
     filters: tuple[Filter, ...] = ()

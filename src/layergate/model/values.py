@@ -1,7 +1,7 @@
 """Values and how they are compared: FWP_DATA_TYPE and FWP_MATCH_TYPE.
 
-A `Value` is a type and Python data: integers for every integer type and for IPv4 addresses (UINT32, host order), `bytes`
-for BYTE_ARRAY16 (an IPv6 address), BYTE_ARRAY6 and BYTE_BLOB (an application's path, UTF-8), `str` for SID,
+A `Value` is a type and Python data: integers for every integer type and for IPv4 addresses (UINT32, host order),
+`bytes` for BYTE_ARRAY16 (an IPv6 address), BYTE_ARRAY6 and BYTE_BLOB (an application's path, UTF-8), `str` for SID,
 SECURITY_DESCRIPTOR and UNICODE_STRING, `AddressMask` and `Range` for those, None for EMPTY. On Linux the token of
 ALE_USER_ID is the numeric user id.
 

@@ -9,9 +9,9 @@ A call or a segment passes its layers from the top down on the way out and from 
     received   INBOUND_IPPACKET, INBOUND_TRANSPORT, [AUTH_RECV_ACCEPT: a SYN], [STREAM]
                INBOUND_IPPACKET, INBOUND_TRANSPORT_DISCARD where nobody has the port
 
-A flow that must be authorised again is so at the layer that authorised it: AUTH_CONNECT for the client, AUTH_RECV_ACCEPT
-for the server; after the transport layer on the way in, before the stream on the way out. What is blocked at a layer is
-shown at the layer's discard twin and goes no further.
+A flow that must be authorised again is so at the layer that authorised it: AUTH_CONNECT for the client,
+AUTH_RECV_ACCEPT for the server; after the transport layer on the way in, before the stream on the way out. What is
+blocked at a layer is shown at the layer's discard twin and goes no further.
 
 Layers are named without their family: v4 and v6 follow one pattern.
 """
@@ -69,8 +69,8 @@ class Segment:
 class Endpoint:
     """One host's end: what decides which layers a segment passes, and the state that names the handshake's ACK.
 
-    *has_socket*: somebody has the port. *bound*: a bind was indicated. *reauthorize*: the policy changed since the flow was
-    authorised. *blocked_at*: the layer that blocks.
+    *has_socket*: somebody has the port. *bound*: a bind was indicated. *reauthorize*: the policy changed since the flow
+    was authorised. *blocked_at*: the layer that blocks.
     """
 
     host: Host | None = None

@@ -72,7 +72,7 @@ def _sublayer(sublayer: object) -> Json:
     return {"name": name, "weight": weight} | ({"description": description} if description else {})
 
 
-def _filter(filters: list[Filter]) -> Json:  # noqa: C901 - one branch a key
+def _filter(filters: list[Filter]) -> Json:
     """Return the table of *filters*, which share a name."""
     first = filters[0]
     for item in filters:

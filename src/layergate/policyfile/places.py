@@ -151,7 +151,7 @@ def _table(key: Path, counts: dict[Path, int], *, is_array: bool) -> Path:
     return path
 
 
-def _value(tokens: _Tokens, path: Path, places: Places, *, separator: str) -> None:  # noqa: C901 - one branch a mark
+def _value(tokens: _Tokens, path: Path, places: Places, *, separator: str) -> None:
     """Follow one value, noting what it holds; at its end the next token is the one behind it."""
     # A frame is its path and the index of its current element (None: a table). No recursion: depth is the input's.
     frames: list[tuple[Path, int | None]] = []
