@@ -86,13 +86,13 @@ FILTER = """
 | `"1024-65535"`, `"10.0.0.1-10.0.0.9"` | a range, both ends included |
 | `"10.0.0.0/8"`, `"fe80::/10"` | a prefix |
 | `{{ not = X }}` | a known value, and none of X; for numbers and addresses X may be a list, a range or a prefix |
-| `{{ all = [...] }}`, `{{ any = [...] }}`, `{{ none = [...] }}` | bits, by name or number; one of the three |
+| `{{ all = [...] }}`, `{{ any = [...] }}`, `{{ none = [...] }}` | bits, by name or number; `all` with `none` too |
 | `"empty"` | the value is unknown |
 
 An address belongs to a family. At a layer without family, an IPv4 address leaves only the V4 filter, a list is split,
 and `{{ not = an IPv4 address }}` is every address at V6. A v4-mapped IPv6 address is IPv4.
 
-Tests of one field are alternatives: `all` and `none` together would have to hold at once, and are refused. Use a
+Tests of one field are alternatives. `any` with `all` or `none` would have to hold at once, and is refused: use a
 second, heavier filter of the opposite action for one of them.
 
 ## Fields

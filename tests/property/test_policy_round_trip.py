@@ -54,6 +54,8 @@ def sortable(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 def bits(names: list[str]) -> st.SearchStrategy[Any]:
     masks = st.lists(st.one_of(st.sampled_from(names), st.integers(1, 0xFFFFFFFF)), min_size=1, max_size=3)
     tests = st.tuples(st.sampled_from(["all", "any", "none"]), masks).map(lambda test: dict([test]))
+    both = st.fixed_dictionaries({"all": st.just([names[0]]), "none": st.just([0x80000000])})
+    tests = st.one_of(tests, both)
     return st.one_of(tests, st.lists(tests, min_size=1, max_size=2), sortable(st.integers(0, 0xFFFFFFFF)))
 
 

@@ -127,12 +127,20 @@ WHEN = [
     ("a flag as value", 'when.flags = "loopback"', 5, "when.flags", "unknown value 'loopback'", "{ all = [...] }"),
     ("no flag", "when.flags.any = []", 5, "when.flags", "any of no bit", "loopback"),
     (
-        "all and none",
-        'when.flags = { all = ["loopback"], none = ["reauthorize"] }',
+        "any and none",
+        'when.flags = { any = ["loopback"], none = ["reauthorize"] }',
         5,
         "when.flags",
         "would have to hold at once",
         "a heavier filter of the opposite action",
+    ),
+    (
+        "a bit set and clear",
+        'when.flags = { all = ["loopback"], none = ["loopback"] }',
+        5,
+        "when.flags",
+        "both set and clear",
+        "different bits",
     ),
     (
         "one field twice",

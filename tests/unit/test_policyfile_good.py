@@ -170,6 +170,11 @@ SCALARS = [
     ("all flags", '{ flags = { all = ["loopback", "reauthorize"] } }', [(M.FLAGS_ALL_SET, u32(5))]),
     ("any flag", '{ flags = { any = ["IS_FRAGMENT", 0x400] } }', [(M.FLAGS_ANY_SET, u32(0x420))]),
     ("no flag", '{ flags = { none = ["loopback"] } }', [(M.FLAGS_NONE_SET, u32(1))]),
+    (
+        "these flags and not those",
+        '{ flags = { all = ["loopback"], none = ["reauthorize"] } }',
+        [(M.EQUAL, Value(DataType.V4_ADDR_MASK, AddressMask(1, 5)))],
+    ),
     ("one flag without a list", '{ flags = { none = "loopback" } }', [(M.FLAGS_NONE_SET, u32(1))]),
     ("exactly these flags", "{ flags = 5 }", [(M.EQUAL, u32(5))]),
     ("a reason", '{ reauthorize_reason = { any = ["policy_change"] } }', [(M.FLAGS_ANY_SET, u32(1))]),

@@ -95,7 +95,9 @@ def condition_problem(field: Field, condition: Condition) -> str | None:
     if isinstance(value.data, Range):
         return "FWP_E_MATCH_TYPE_MISMATCH: a range needs the match type RANGE"
     if value.type in _MASKS:
-        fits = field.is_address and _MASKS[value.type] is field.type and how in (MatchType.EQUAL, MatchType.NOT_EQUAL)
+        # On FLAGS a mask is layergate's own: these bits set and those clear, at once, in one condition.
+        masked = field.is_address or field.kind == "FLAGS"
+        fits = masked and _MASKS[value.type] is field.type and how in (MatchType.EQUAL, MatchType.NOT_EQUAL)
         return None if fits else f"FWP_E_TYPE_MISMATCH: {field.name} is {field.type.name}, not {value.type.name}"
     if field.type in _TOKENS:
         if value.type not in (DataType.SECURITY_DESCRIPTOR, DataType.SID, DataType.UINT32):

@@ -221,6 +221,8 @@ def value_words(field: Field, value: Value) -> object:
         return EMPTY_WORD
     if isinstance(data, Range):
         return f"{value_to_json(field, data.low)}-{value_to_json(field, data.high)}"
+    if isinstance(data, AddressMask) and not field.is_address:
+        return {"all": _bits(field, data.address), "none": _bits(field, data.mask & ~data.address)}
     if isinstance(data, AddressMask):
         bits = 32 if value.type is DataType.V4_ADDR_MASK else 128
         length = data.mask.bit_count()

@@ -3,8 +3,8 @@
 A value is a scalar, a list (any of them), a range "1024-65535", a prefix "10.0.0.0/8", "empty", `{ not = X }`, or, for
 bits, `{ all = [...] }`, `{ any = [...] }`, `{ none = [...] }`. The rules:
 
-- Conditions on one field that stand together are alternatives (OR). So a list is a run of conditions, and what would
-  have to hold at once (`all` with `none`) can't be said in one filter: it is refused.
+- Conditions on one field that stand together are alternatives (OR). So a list is a run of conditions. `all` with `none`
+  must hold at once, and is one condition: the bits of both, masked, equal those of `all`.
 - `{ not = X }` of one value is NOT_EQUAL; of a list, a range or a prefix it is the ranges that X leaves over. An
   unknown (empty) value meets neither.
 - An address belongs to a family. At a layer of the other family an address says nothing: a list keeps what belongs
@@ -188,13 +188,23 @@ def _flags(field: Field, data: dict[str, object]) -> Condition:
         raise WrongValueError(found, "not, all, any or none" if _is_plain(field) else "a value, a list or { not = X }")
     if not _is_plain(field):
         raise WrongValueError(f"{_keys(data)} on {friendly_name(field.name)}, which has no bits", accepted(field))
-    if len(data) > 1:
-        # Both would stand on one field, and conditions on one field are alternatives.
+    masks = {how: _mask(field, how, names) for how, names in data.items()}
+    if len(masks) == 1:
+        how, mask = next(iter(masks.items()))
+        return Condition(field.name, _FLAG_MATCHES[how], Value(field.type, mask))
+    if "any" in masks or field.type is not DataType.UINT32:
         raise WrongValueError(
             f"{_keys(data)} together: tests of one field are alternatives, and these would have to hold at once",
-            "one of all, any and none; put the other into a heavier filter of the opposite action",
+            "all with none, or one of all, any and none; put the other into a heavier filter of the opposite action",
         )
-    how, names = next(iter(data.items()))
+    wanted, clear = masks["all"], masks["none"]
+    if wanted & clear:
+        raise WrongValueError(f"{_keys(data)} name one bit both set and clear", "different bits for all and none")
+    return Condition(field.name, MatchType.EQUAL, Value(DataType.V4_ADDR_MASK, AddressMask(wanted, wanted | clear)))
+
+
+def _mask(field: Field, how: str, names: object) -> int:
+    """Return the bits of *names*, a name or a list of them."""
     mask = 0
     for index, name in enumerate(names if isinstance(names, list) else [names]):
         try:
@@ -203,7 +213,7 @@ def _flags(field: Field, data: dict[str, object]) -> Condition:
             raise WrongValueError(error.found, error.accepted, (how, index)) from None
     if not mask:
         raise WrongValueError(f"{how} of no bit at all", _bit_words(field), (how,))
-    return Condition(field.name, _FLAG_MATCHES[how], Value(field.type, mask))
+    return mask
 
 
 def flag_bits(field: Field, name: object) -> int:

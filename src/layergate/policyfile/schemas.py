@@ -154,6 +154,16 @@ def _tested(field: Field, wfp: str) -> dict[str, object]:
     if field.type in BITS and not field.is_address:
         names = list(bit_names(field))
         bit: dict[str, object] = {"anyOf": [{"enum": names}, {"type": "integer"}]} if names else {"type": "integer"}
+        both = {how: {"type": "array", "minItems": 1, "items": bit} for how in ("all", "none")}
+        bits.append(
+            {
+                "type": "object",
+                "description": "All of these bits are set, and none of those.",
+                "additionalProperties": False,
+                "required": list(both),
+                "properties": both,
+            }
+        )
         for how, words in (("all", "All of these bits are set."), ("any", "One is set."), ("none", "None is set.")):
             bits.append(
                 {

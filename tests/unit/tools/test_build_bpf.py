@@ -88,7 +88,7 @@ def test_the_object_of_a_deleted_program_goes(tree: Path) -> None:
 def test_a_refused_program_is_named_and_the_others_are_built(tree: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tree / build_bpf.SOURCES / "one.bpf.c").write_text("int f(void) { return unknown; }\n")
     assert build_bpf.build(tree) == ["one.bpf.c"]
-    assert "unused parameter" in capfd.readouterr().err
+    assert "undeclared identifier" in capfd.readouterr().err
     assert list(objects(tree)) == ["two.bpf.o"]
 
 
