@@ -177,8 +177,9 @@ class Narrator:
         return (*local, *remote) if host is Host.CLIENT else (*remote, *local)
 
     def _process(self, record: Record) -> Process | None:
+        """Return the owner that *record* names; None at a layer that knows of none, whose record says half of it."""
         pid = record[layout.RECORD_PID]
-        if not pid:
+        if not pid or not record[layout.RECORD_KNOWN] >> field_numbers()["ALE_USER_ID"] & 1:
             return None
         return Process(
             pid=pid, app=self._app(record), user=self._scalar(record, "ALE_USER_ID"), unit=self._unit(record)
