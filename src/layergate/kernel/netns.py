@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Self
 
 from layergate.model import InputError
 
@@ -28,21 +28,27 @@ def _setns(fd: int) -> None:
 class Namespace:
     """A network namespace, by name (as `ip netns` has it), or the one that this process is in (None)."""
 
-    def __init__(self, name: str | None = None) -> None:
-        """Open it. Raises InputError."""
-        path = f"/run/netns/{name}" if name else "/proc/self/ns/net"
+    def __init__(self, name: str | None = None, *, path: str | None = None) -> None:
+        """Open it, by *name* or by the *path* of its file. Raises InputError."""
+        path = path or (f"/run/netns/{name}" if name else "/proc/self/ns/net")
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise InputError(f"there is no network namespace {name}", "ip netns list names them") from error
+            raise InputError(f"there is no network namespace {name or path}", "ip netns list names them") from error
         self.name = name
+        self._elsewhere = path != "/proc/self/ns/net"
         with self.entered():
             self.cookie = own_cookie()
+
+    @classmethod
+    def of_process(cls, pid: int) -> Self:
+        """Return the namespace that process *pid* is in. Raises InputError."""
+        return cls(path=f"/proc/{pid}/ns/net")
 
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Be in the namespace for the time of a `with` block (this thread only)."""
-        if self.name is None:
+        if not self._elsewhere:
             yield
             return
         here = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

@@ -30,7 +30,7 @@ from layergate.kernel.sockdiag import Destroyer
 from layergate.live import pinning
 from layergate.live.identities import Identities
 from layergate.live.narrator import Narrator, Told
-from layergate.model import NotSupportedError, Policy, PolicyError, Problem
+from layergate.model import InputError, NotSupportedError, Policy, PolicyError, Problem
 from layergate.store import succeed
 
 UPKEEP_S: Final = 0.5
@@ -120,10 +120,13 @@ class Session:
         Raises NotSupportedError where the kernel refuses a hook that the policy needs.
         """
         self.programs.attach_tracing()
-        self.programs.attach_cgroup()
         self._follow_interfaces()
+        # Whose the older sockets are is known before the first of their packets is decided; what came between, after.
+        self.programs.seed()
+        self.programs.attach_cgroup()
         self._require_hooks(self.policy)
         self.programs.seed()
+        self.programs.control.seeded()
 
     @property
     def refused(self) -> list[NotSupportedError]:
@@ -199,11 +202,21 @@ class Session:
     def _destroy(self, resets: Map) -> None:
         """Destroy the sockets that a block is to reset."""
         for cookie, reset in drained(resets):
-            netns = layout.RESET.unpack(reset)[layout.RESET_NETNS]
-            for place in self._places:
-                if place.namespace.cookie == netns:
-                    with suppress(OSError):
-                        place.destroyer.destroy(cookie, reset)
+            fields = layout.RESET.unpack(reset)
+            known = [place.destroyer for place in self._places if place.namespace.cookie == fields[layout.RESET_NETNS]]
+            with suppress(OSError, InputError), ExitStack() as leave:
+                destroyer = known[0] if known else self._destroyer_at(fields[layout.RESET_PID], leave)
+                destroyer.destroy(cookie, reset)
+
+    @staticmethod
+    def _destroyer_at(pid: int, leave: ExitStack) -> Destroyer:
+        """Return what destroys sockets where process *pid* is: in a namespace that we do not look after."""
+        namespace = Namespace.of_process(pid)
+        leave.callback(namespace.close)
+        with namespace.entered():
+            destroyer = Destroyer()
+        leave.callback(destroyer.close)
+        return destroyer
 
     def _follow_interfaces(self) -> None:
         for place in self._places:

@@ -7,6 +7,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 
+#include "closure.h"
 #include "flow.h"
 #include "owner.h"
 
@@ -298,6 +299,15 @@ int lg_sock_release(struct bpf_sock *ctx)
 	return 1;
 }
 
+static __always_inline int is_seeded(void)
+{
+	struct lg_control *control;
+	__u32 zero = 0;
+
+	control = bpf_map_lookup_elem(&lg_control, &zero);
+	return control && control->seeded;
+}
+
 /* What the flow's owner and the layer that authorised it say now. Returns the action. */
 __noinline int reauthorize(struct lg_record *r, struct lg_flow *flow, struct lg_owner *owner, __u32 side)
 {
@@ -312,6 +322,9 @@ __noinline int reauthorize(struct lg_record *r, struct lg_flow *flow, struct lg_
 	layer = side == LG_CLIENT ? LAYER_ALE_AUTH_CONNECT(v6) : LAYER_ALE_AUTH_RECV_ACCEPT(v6);
 	version = layer_version(layer);
 	if (own->bits & LG_SIDE_AUTHORIZED && own->ale_version == version)
+		return LG_PERMIT;
+	/* Older than we are, and nobody has said yet whose it is: that is a matter of milliseconds. */
+	if (!owner && !is_seeded())
 		return LG_PERMIT;
 	present = name_owner(r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON);
 	r->scalar[LG_FIELD_FLAGS] |= IS_REAUTHORIZE;
@@ -757,36 +770,6 @@ __noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, 
 	return 1;
 }
 
-__noinline int on_close(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, int listener)
-{
-	struct lg_record r = {};
-	struct lg_flow *flow = 0;
-	struct lg_side *own;
-	__u32 side = LG_CLIENT, present = KNOWS_FLOW;
-
-	if (!packet)
-		return 1;
-	if (listener) {
-		begin_packet(&r, packet, 0, LG_SERVER, 0, netns, 0);
-		r.cookie = owner ? owner->cookie : 0;
-		present &= ~(KNOWS(IP_REMOTE_ADDRESS) | KNOWS(IP_REMOTE_PORT));
-		if (is_any(packet->source))
-			present &= ~KNOWS(IP_LOCAL_ADDRESS);
-	} else {
-		flow = find_flow(netns, packet, &side);
-		if (!flow)
-			return 1;
-		own = side_of(flow, side);
-		if (own->bits & LG_SIDE_CLOSED)
-			return 1;
-		own->bits |= LG_SIDE_CLOSED;
-		flow->changed = bpf_ktime_get_ns();
-		begin_packet(&r, packet, flow, side, 0, netns, own->interface);
-	}
-	indicate(&r, LAYER_ALE_ENDPOINT_CLOSURE(packet->v6), name_owner(&r, owner) | present, 0);
-	return 1;
-}
-
 /* The pinned programs may outlive us: then nobody sweeps the flows, and a closed one is forgotten at once. */
 __noinline int forget_flow(struct lg_packet *packet, __u64 netns)
 {
@@ -837,7 +820,7 @@ int lg_sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		if (owner) {
 			owner->bits |= LG_OWNER_CHILD;
-			owner->bits &= ~LG_OWNER_ASSIGNED;
+			owner->bits &= ~(LG_OWNER_ASSIGNED | LG_OWNER_SEEDED);
 			owner->cookie = cookie;
 		}
 		return passed(on_established(&packet, owner, netns, cookie, LG_SERVER));

@@ -282,6 +282,7 @@ __noinline int ask_reset(struct lg_record *r)
 	reset.local_port = r->scalar[LG_FIELD_IP_LOCAL_PORT];
 	reset.remote_port = r->scalar[LG_FIELD_IP_REMOTE_PORT];
 	reset.v6 = r->bits & LG_BIT_V6 ? 1 : 0;
+	reset.pid = r->pid;
 	bpf_map_update_elem(&lg_resets, &cookie, &reset, BPF_ANY);
 	return 0;
 }

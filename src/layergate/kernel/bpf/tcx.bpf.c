@@ -170,6 +170,13 @@ int lg_tcx_ingress(struct __sk_buff *skb)
 		return TCX_NEXT;
 	side = sender == LG_CLIENT ? LG_SERVER : LG_CLIENT;
 	own = side_of(flow, side);
+	/* A flow older than we are, first seen by its other end: whose this end is, is asked once. */
+	if (!(own->bits & (LG_SIDE_OURS | LG_SIDE_ASKED)) && !(packet.flags & SYN)) {
+		own->bits |= LG_SIDE_ASKED;
+		socket_state(skb, &packet, 1, &whose, &r);
+		if (whose == OURS)
+			own->bits |= LG_SIDE_OURS;
+	}
 	if (!(own->bits & LG_SIDE_OURS))
 		return TCX_NEXT;
 	begin_packet(&r, &packet, flow, side, 1, config.netns, skb->ifindex);
