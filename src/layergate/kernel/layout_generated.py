@@ -191,6 +191,13 @@ FLOW_KEY_CLIENT_PORT: Final = 5  # at 40
 FLOW_KEY_SERVER_PORT: Final = 6  # at 42
 FLOW_KEY_V6: Final = 7  # at 44
 
+# struct lg_address
+ADDRESS: Final = Struct("<Q2QII")
+ADDRESS_NETNS: Final = 0  # at 0
+ADDRESS_ADDRESS: Final = slice(1, 3)  # at 8
+ADDRESS_V6: Final = 3  # at 24
+ADDRESS_PAD: Final = 4  # at 28
+
 # struct lg_cached
 CACHED: Final = Struct("<QIIHBBI")
 CACHED_FILTER: Final = 0  # at 0

@@ -104,6 +104,7 @@ class Programs:
         self.resets = Map(self.maps["lg_resets"], 8, layout.RESET.size)
         self.apps = Map(self.maps["lg_apps"], layout.EXE_KEY.size, 4)
         self.units = Map(self.maps["lg_units"], 8, 4)
+        self.own_addresses = Map(self.maps["lg_own_addresses"], layout.ADDRESS.size, 4)
         self.exes = self._map("lg_exes", layout.EXE_KEY, layout.EXE)
 
     def _map(self, name: str, key: struct.Struct, value: struct.Struct) -> Map:

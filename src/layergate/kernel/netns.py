@@ -14,7 +14,12 @@ from layergate.model import InputError
 
 SO_NETNS_COOKIE: Final = 71
 CLONE_NEWNET: Final = 0x40000000
-RTMGRP_LINK: Final = 1
+RTM_NEWADDR, RTM_GETADDR, NLMSG_DONE = 20, 22, 3
+NLM_F_REQUEST_DUMP: Final = 0x301
+IFA_ADDRESS, IFA_LOCAL = 1, 2
+_HEADER: Final = 16  # struct nlmsghdr
+_ADDRESS_HEADER: Final = 8  # struct ifaddrmsg
+_WATCHED: Final = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -66,18 +71,60 @@ class Namespace:
         with self.entered():
             return dict(socket.if_nameindex())
 
+    def addresses(self) -> set[tuple[int, bytes]]:
+        """Return the host's own addresses there: (address family, address in network order). Raises OSError."""
+        with self.entered(), self._route_socket() as asking:
+            # struct nlmsghdr, struct ifaddrmsg: all families
+            asking.send(struct.pack("=IHHIIBBBBI", 24, RTM_GETADDR, NLM_F_REQUEST_DUMP, 1, 0, 0, 0, 0, 0, 0))
+            found: set[tuple[int, bytes]] = set()
+            while True:
+                answer = asking.recv(1 << 16)
+                while answer:
+                    length, kind = struct.unpack_from("=IH", answer)
+                    if kind == NLMSG_DONE or length < _HEADER:
+                        return found
+                    if kind == RTM_NEWADDR:
+                        found.add((answer[_HEADER], _address_of(answer[_HEADER + _ADDRESS_HEADER : length])))
+                    answer = answer[(length + 3) & ~3 :]
+
     def watch(self) -> socket.socket:
-        """Return a socket that is readable when an interface came or went."""
+        """Return a socket that has something to read when interfaces or addresses came or went. Raises OSError."""
         with self.entered():
-            watcher = socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
-            )
-        watcher.bind((0, RTMGRP_LINK))
+            watcher = self._route_socket()
+        watcher.settimeout(0)
+        watcher.bind((0, _WATCHED))
         return watcher
+
+    @staticmethod
+    def _route_socket() -> socket.socket:
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
 
     def close(self) -> None:
         """Let go of it."""
         os.close(self._fd)
+
+
+def _address_of(attributes: bytes) -> bytes:
+    """Return the local address among *attributes*: on a point-to-point link, ours and not the peer's."""
+    found: dict[int, bytes] = {}
+    while len(attributes) >= 4:
+        length, kind = struct.unpack_from("=HH", attributes)
+        found[kind] = attributes[4:length]
+        attributes = attributes[max(4, (length + 3) & ~3) :]
+    return found.get(IFA_LOCAL) or found.get(IFA_ADDRESS, b"")
+
+
+def changed(watcher: socket.socket) -> bool:
+    """Whether *watcher* (of `Namespace.watch`) has heard of a change since the last call."""
+    heard = False
+    while True:
+        try:
+            watcher.recv(1 << 16)
+        except BlockingIOError:
+            return heard
+        except OSError:  # ENOBUFS: more happened than there was room for
+            pass
+        heard = True
 
 
 def own_cookie() -> int:

@@ -194,6 +194,20 @@ int lg_post_bind6(struct bpf_sock *ctx)
 	return passed(on_assignment(&call, owner, 0));
 }
 
+/* Whether the call stays on its host: by loopback's own addresses, no address at all, or one of the host's. */
+static __always_inline int stays_here(const struct call *call)
+{
+	struct lg_address key = {};
+
+	if (is_loopback(call->remote, call->v6) || is_any(call->remote))
+		return 1;
+	key.netns = call->netns;
+	key.address[0] = call->remote[0];
+	key.address[1] = call->remote[1];
+	key.v6 = call->v6;
+	return bpf_map_lookup_elem(&lg_own_addresses, &key) != 0;
+}
+
 __noinline int on_connect(struct call *call, struct lg_owner *owner)
 {
 	__u32 remote = KNOWS(IP_REMOTE_ADDRESS) | KNOWS(IP_REMOTE_PORT);
@@ -210,7 +224,7 @@ __noinline int on_connect(struct call *call, struct lg_owner *owner)
 	}
 	if (!(owner->bits & LG_OWNER_ASSIGNED) && !on_assignment(call, owner, 1))
 		return 0;
-	flags = is_loopback(call->remote, call->v6) || is_any(call->remote) ? IS_LOOPBACK : 0;
+	flags = stays_here(call) ? IS_LOOPBACK : 0;
 	known = local_known(call) | remote;
 	owner->ale_version = layer_version(LAYER_ALE_AUTH_CONNECT(call->v6));
 	if (indicate_call(call, owner, LAYER_ALE_CONNECT_REDIRECT(call->v6), known, flags) == LG_BLOCK)

@@ -226,6 +226,14 @@ struct lg_flow_key {
 	__u32 v6;
 };
 
+/* An address of the host itself: a connect to it is loopback, whatever its interface. */
+struct lg_address {
+	__u64 netns;
+	__u64 address[2];
+	__u32 v6;
+	__u32 pad;
+};
+
 struct lg_cached {
 	__u64 filter;
 	__u32 version;
