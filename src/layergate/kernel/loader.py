@@ -241,6 +241,14 @@ class Programs:
             result[name] = sum(struct.unpack(f"<{len(values) // 8}Q", values))
         return result
 
+    def loaded(self) -> Iterator[tuple[str, int]]:
+        """Yield name and file descriptor of every program in the kernel: its own accounting is read by them."""
+        for item in (self._cgroup, self._tracing, *self._tcx.values()):
+            for name in item.programs():
+                fd = item.program_fd(name)
+                if fd >= 0:
+                    yield name, fd
+
     def executable(self, device: int, inode: int) -> str | None:
         """Return the path of an executable that was seen to own a socket, or None."""
         value = self.exes.get(layout.EXE_KEY.pack(inode, device, 0))
