@@ -1,0 +1,86 @@
+"""`python -m bench --quick`: that it runs, what it prints, what it leaves. The figures of so little mean nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SPREAD = {"median", "q1", "q3", "min", "max"}
+
+pytestmark = pytest.mark.live
+
+
+def namespaces() -> set[str]:
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    return {line.split()[0] for line in listed.splitlines() if line.startswith("lg-bench-")}
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_quick_run_prints_every_table_and_appends_one_line(tmp_path: Path) -> None:
+    history = tmp_path / "history.jsonl"
+    history.write_text('{"kind":"bench","kept":true}\n')
+    running = start("--quick", "--history", str(history))
+    output, progress = running.communicate(timeout=60)
+
+    assert running.returncode == 0, progress
+    assert f"lg-bench-{running.pid}" not in namespaces()
+    assert progress.count("round ") == 3
+    for words in ("Connections per second", "Round trips per second", "Nanoseconds a run", "the floor", "all four"):
+        assert words in output
+
+    kept, line = map(json.loads, history.read_text().splitlines())
+    assert kept == {"kind": "bench", "kept": True}
+    assert line["kind"] == "bench"
+    assert {"date", "commit", "modified", "kernel", "machine", "load_average"} <= line.keys()
+    assert line["rounds"] == 3
+    connections, exchanges, program_ns = line["connections"], line["exchanges"], line["program_ns"]
+    for name in ("none", "noop", "empty", "trace", "connect"):
+        assert connections[name]["to_none"].keys() == connections[name]["per_second"].keys() == SPREAD
+    assert connections["none"]["to_none"]["max"] == connections["noop"]["to_noop"]["max"] == 1
+    assert connections["trace_records"] > 0
+    for name in ("none", "noop", "empty", "transport_10", "transport_100"):
+        assert exchanges[name]["to_noop"].keys() == SPREAD
+    for name in ("noop", "empty", "transport_10", "transport_100"):
+        assert program_ns[name].keys() == {"egress", "tcx_egress", "tcx_ingress", "ingress", "all"}
+        assert program_ns[name]["all"]["median"] > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    history = tmp_path / "history.jsonl"
+    running = start("--quick", "--rounds", "50", "--history", str(history))
+    assert running.stderr is not None
+    assert running.stderr.readline().startswith("round 1/50")
+    time.sleep(0.3)
+    os.kill(running.pid, number)
+    _, said = running.communicate(timeout=20)
+
+    assert running.returncode == 130
+    assert "nothing is left" in said
+    assert not history.exists()
+    assert f"lg-bench-{running.pid}" not in namespaces()
+    own = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))[3:]
+    unified = Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")
+    assert not any((mount / own.lstrip("/") / f"lg-bench-{running.pid}").exists() for mount in unified)
+
+
+def test_wrong_use_is_told(tmp_path: Path) -> None:
+    running = start("--rounds", "0", "--history", str(tmp_path / "history.jsonl"))
+    _, said = running.communicate(timeout=20)
+    assert running.returncode == 2
+    assert "at least 1" in said
