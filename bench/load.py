@@ -28,6 +28,7 @@ class Load:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
+                start_new_session=True,  # Ctrl-C is ours to hear; leaving ends it
                 preexec_fn=settle,  # noqa: PLW1509 (no threads here)
             )
         assert self._process.stdin is not None
