@@ -203,22 +203,13 @@ static __noinline struct lg_flow *find_by_socket(struct bpf_sock *sk, struct lg_
 {
 	struct lg_flow_key wire = {}, key = {};
 	struct lg_flow *flow;
-	__u32 words[4];
 
 	if (!sk || !packet || !sender)
 		return 0;
 	key_of(&wire, config.netns, packet, 0);
 	if (packet->v6) {
-		words[0] = sk->src_ip6[0];
-		words[1] = sk->src_ip6[1];
-		words[2] = sk->src_ip6[2];
-		words[3] = sk->src_ip6[3];
-		from_v6(packet->source, words);
-		words[0] = sk->dst_ip6[0];
-		words[1] = sk->dst_ip6[1];
-		words[2] = sk->dst_ip6[2];
-		words[3] = sk->dst_ip6[3];
-		from_v6(packet->destination, words);
+		FROM_V6(packet->source, sk->src_ip6);
+		FROM_V6(packet->destination, sk->dst_ip6);
 	} else {
 		packet->source[1] = bpf_ntohl(sk->src_ip4);
 		packet->destination[1] = bpf_ntohl(sk->dst_ip4);
