@@ -245,7 +245,7 @@ class Programs:
 
     def loaded(self) -> Iterator[tuple[str, int]]:
         """Yield name and file descriptor of every program in the kernel: its own accounting is read by them."""
-        for item in (self._cgroup, self._tracing, *self._tcx.values()):
+        for item in (*self._cgroup, self._tracing, *self._tcx.values()):
             for name in item.programs():
                 fd = item.program_fd(name)
                 if fd >= 0:
