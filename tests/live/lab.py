@@ -80,6 +80,18 @@ def inside(netns: str, *words: str) -> list[str]:
     return ["ip", "netns", "exec", netns, *words]
 
 
+@contextmanager
+def neighbour(netns: str) -> Iterator[str]:
+    """Another namespace behind *netns*' interface lg-here; yields its address, 10.78.0.2 (and fd78::2)."""
+    with namespace("there") as there:
+        ip("-n", netns, "link", "add", "lg-here", "type", "veth", "peer", "name", "lg-there", "netns", there)
+        for where, name, number in ((netns, "lg-here", 1), (there, "lg-there", 2)):
+            ip("-n", where, "addr", "add", f"10.78.0.{number}/24", "dev", name)
+            ip("-n", where, "addr", "add", f"fd78::{number}/64", "dev", name, "nodad")
+            ip("-n", where, "link", "set", name, "up")
+        yield "10.78.0.2"
+
+
 def nft(netns: str, rules: str) -> None:
     """Load *rules* in *netns*, never elsewhere."""
     subprocess.run(inside(netns, "nft", "-f", "-"), input=rules, check=True, capture_output=True, text=True)
@@ -118,7 +130,11 @@ def join(group: Cgroup) -> None:
         os.close(fd)
 
 
-WITH_ENDS = {**os.environ, "PYTHONPATH": str(HERE)}
+WITH_ENDS = {
+    **os.environ,
+    "PYTHONPATH": str(HERE),
+    "PYTHONHOME": sys.base_prefix,  # for copies of the interpreter, which would not find its library
+}
 
 
 def says(script: str, python: str = sys.executable) -> list[str]:
@@ -334,6 +350,15 @@ class Tracer:
         self.process.send_signal(signal.SIGHUP)
         said = self._until_said(IN_FORCE, STEP_S_MAX)
         assert " is in force" in said, f"the policy was refused: {self.errors[-5:]} {self.lines[-3:]}"
+
+    def make_group(self, path: str) -> Cgroup:
+        """Make the control group *path*."""
+        return self._hierarchy.make(path)
+
+    def remove_group(self, group: Cgroup) -> None:
+        """Remove *group*; what still runs there moves to the trace's."""
+        self._hierarchy.remove(group, keep_in=self.cgroup.path)
+        os.close(group.fd)
 
     def start(
         self,
