@@ -283,3 +283,22 @@ def test_sublayers_are_arbitrated(trace: Tracer, hard: str, error: str, filter_n
     assert told.report == [error]
     (decided,) = told.at("ALE_AUTH_CONNECT")
     assert (decided["filter_name"], decided["sublayer"]) == (filter_name, sublayer)
+
+
+@pytest.mark.parametrize(
+    "protocol,call",
+    [
+        pytest.param(0, 'sendto, b"x", 0x20000000', id="MSG_FASTOPEN"),
+        pytest.param(262, "connect", id="MPTCP"),
+    ],
+)
+def test_no_other_way_to_connect_goes_round_a_block(trace: Tracer, protocol: int, call: str) -> None:
+    trace.reload(block("ALE_AUTH_CONNECT"))
+    told = trace.run(f"""
+        listener = listen()
+        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, {protocol})
+        client.settimeout(1)
+        report(attempt(client.{call}, listener.getsockname()))
+    """)
+    assert told.report == ["EPERM"]
+    assert not told.at("OUTBOUND_TRANSPORT")
