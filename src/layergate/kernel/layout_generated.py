@@ -64,6 +64,7 @@ SIDE_NO_SOCKET: Final = 16
 SIDE_STEALTH: Final = 32
 SIDE_DISCARD_SHOWN: Final = 64
 SIDE_HAS_SOCKET: Final = 128
+SIDE_ASKED: Final = 256
 STREAM_OUT_KNOWN: Final = 1
 STREAM_IN_KNOWN: Final = 2
 STREAM_ESTABLISHED: Final = 4
@@ -150,7 +151,7 @@ CONTROL: Final = Struct("<QQII")
 CONTROL_FLOWS: Final = 0  # at 0
 CONTROL_HEARTBEAT: Final = 1  # at 8
 CONTROL_ACTIVE: Final = 2  # at 16
-CONTROL_PAD: Final = 3  # at 20
+CONTROL_SEEDED: Final = 3  # at 20
 
 # struct lg_exe_key
 EXE_KEY: Final = Struct("<QII")
@@ -190,6 +191,13 @@ FLOW_KEY_CLIENT_PORT: Final = 5  # at 40
 FLOW_KEY_SERVER_PORT: Final = 6  # at 42
 FLOW_KEY_V6: Final = 7  # at 44
 
+# struct lg_address
+ADDRESS: Final = Struct("<Q2QII")
+ADDRESS_NETNS: Final = 0  # at 0
+ADDRESS_ADDRESS: Final = slice(1, 3)  # at 8
+ADDRESS_V6: Final = 3  # at 24
+ADDRESS_PAD: Final = 4  # at 28
+
 # struct lg_cached
 CACHED: Final = Struct("<QIIHBBI")
 CACHED_FILTER: Final = 0  # at 0
@@ -223,10 +231,12 @@ FLOW_SIDE: Final = 4  # at 24
 FLOW_CACHED: Final = 5  # at 120
 
 # struct lg_reset
-RESET: Final = Struct("<Q2Q2QHHI")
+RESET: Final = Struct("<Q2Q2QHHIII")
 RESET_NETNS: Final = 0  # at 0
 RESET_LOCAL: Final = slice(1, 3)  # at 8
 RESET_REMOTE: Final = slice(3, 5)  # at 24
 RESET_LOCAL_PORT: Final = 5  # at 40
 RESET_REMOTE_PORT: Final = 6  # at 42
 RESET_V6: Final = 7  # at 44
+RESET_PID: Final = 8  # at 48
+RESET_PAD: Final = 9  # at 52

@@ -1,8 +1,8 @@
 """The programs in the kernel: opened, given the same maps, loaded, and linked to where they run.
 
-Three objects share their maps: `cgroup` (for one cgroup), `tcx` (an instance a network namespace, for it must be told
-its namespace) and `tracing`. A link holds its program: when this process goes, the kernel detaches everything; a pinned
-link stays until its pin is removed.
+The objects share their maps: `calls`, `packets` and `connections` (of one cgroup), `tcx` (an instance a network
+namespace, for it must be told which) and `tracing`. A link holds its program: when this process goes, the kernel
+detaches everything; a pinned link stays until its pin is removed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ OBJECTS: Final = Path(__file__).parent / "objects"
 CONFIG: Final = ".rodata.config"
 RING_BYTES: Final = 32 << 20
 
+CGROUP_OBJECTS: Final = ("calls", "packets", "connections")
 CGROUP_PROGRAMS: Final = {
     "lg_bind4": Attach.CGROUP_INET4_BIND,
     "lg_bind6": Attach.CGROUP_INET6_BIND,
@@ -92,7 +93,7 @@ class Programs:
         self._interfaces: set[tuple[int, int]] = set()
         self._pins: str | None = None
         try:
-            self._cgroup = self._load("cgroup", settings.packed())
+            self._cgroup = [self._load(name, settings.packed()) for name in CGROUP_OBJECTS]
             self._tracing = self._load_what_goes("tracing", settings.packed())
         except BaseException:
             self.close()
@@ -104,6 +105,7 @@ class Programs:
         self.resets = Map(self.maps["lg_resets"], 8, layout.RESET.size)
         self.apps = Map(self.maps["lg_apps"], layout.EXE_KEY.size, 4)
         self.units = Map(self.maps["lg_units"], 8, 4)
+        self.own_addresses = Map(self.maps["lg_own_addresses"], layout.ADDRESS.size, 4)
         self.exes = self._map("lg_exes", layout.EXE_KEY, layout.EXE)
 
     def _map(self, name: str, key: struct.Struct, value: struct.Struct) -> Map:
@@ -159,8 +161,9 @@ class Programs:
 
     def attach_cgroup(self) -> None:
         """Attach the programs of the cgroup. Raises NotSupportedError."""
+        programs = {name: item for item in self._cgroup for name in item.programs()}
         for name, attach in CGROUP_PROGRAMS.items():
-            attributes = struct.pack("<IIII", self._cgroup.program_fd(name), self.settings.cgroup.fd, attach, 0)
+            attributes = struct.pack("<IIII", programs[name].program_fd(name), self.settings.cgroup.fd, attach, 0)
             self._link(name, Command.LINK_CREATE, attributes, "cgroup hooks", "CONFIG_CGROUP_BPF and CAP_NET_ADMIN")
 
     def attach_interface(self, namespace: Namespace, index: int, *, everything: bool = False) -> None:

@@ -26,6 +26,7 @@ _NUMBER: Final = Struct("<I")
 _LONG: Final = Struct("<Q")
 _HEARTBEAT_AT: Final = 8  # in struct lg_control
 _ACTIVE_AT: Final = 16
+_SEEDED_AT: Final = 20
 _HALF: Final = (1 << 64) - 1
 _FIELDS: Final = {
     name.removeprefix("FIELD_"): number
@@ -74,6 +75,10 @@ class Control:
     @active.setter
     def active(self, slot: int) -> None:
         _NUMBER.pack_into(self._page, _ACTIVE_AT, slot)
+
+    def seeded(self) -> None:
+        """Say that the owners of the sockets that were there before are known now."""
+        _NUMBER.pack_into(self._page, _SEEDED_AT, 1)
 
     def beat(self) -> None:
         """Say that user space is there (CLOCK_MONOTONIC, as the programs read it)."""

@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from typing import Final, Generic, Protocol, TypeVar
 
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.hooks import HOOK_BY_LAYER
 from layergate.kernel.ring import Record
 from layergate.kernel.tables import field_numbers
-from layergate.model import Action, DataType, Filter, Indication, Layer, Process, Value, layer_by_id
+from layergate.model import Action, DataType, Field, Filter, Indication, Layer, Process, Value, layer_by_id
 from layergate.model.lines import endpoint_text
 from layergate.path import CALL_OF_LAYER, Call, Endpoint, Host, Segment, event_at
 
@@ -296,7 +297,7 @@ class Narrator:
             filter=self.filters.get(filter_id),
             sublayer=self.sublayers[number] if filter_id and number < len(self.sublayers) else None,
             version=record[layout.RECORD_VERSION],
-            fields=tuple(name for name in HOOK_BY_LAYER[layer.base].fields if layer.field(name)),
+            fields=_described(layer.id)[0],
         )
 
     def _time(self, record: Record) -> float:
@@ -304,9 +305,8 @@ class Narrator:
 
     def _values(self, record: Record, layer: Layer, process: Process | None) -> dict[str, Value]:
         known, values = record[layout.RECORD_KNOWN], {}
-        for name, number in field_numbers().items():
-            described = layer.field(name)
-            if described is None or not known >> number & 1:
+        for name, number, described in _described(layer.id)[1]:
+            if not known >> number & 1:
                 continue
             data: int | bytes | str | None
             if name == "ALE_APP_ID":
@@ -314,9 +314,8 @@ class Narrator:
                 data = app.encode(errors="surrogateescape") if app is not None else None
             elif name == "ALE_PACKAGE_ID":
                 data = self._unit(record)
-            elif described.is_address:
-                halves = _REMOTE if name == "IP_REMOTE_ADDRESS" else _LOCAL
-                high, low = record[layout.RECORD_ADDRESS][halves]
+            elif number >= layout.FIELD_ADDRESSES:
+                high, low = record[layout.RECORD_ADDRESS][_REMOTE if name == "IP_REMOTE_ADDRESS" else _LOCAL]
                 data = low if described.type is DataType.UINT32 else (high << 64 | low).to_bytes(16, "big")
             else:
                 data = record[layout.RECORD_SCALAR][number]
@@ -359,6 +358,23 @@ class Narrator:
         )
 
 
+@cache
+def _described(layer_id: int) -> tuple[tuple[str, ...], tuple[tuple[str, int, Field], ...]]:
+    """Return what the hook of a layer gives: the fields' names; each with the kernel's number and its description."""
+    layer = layer_by_id(layer_id)
+    rows = tuple(
+        (name, field_numbers()[name], described)
+        for name in HOOK_BY_LAYER[layer.base].fields
+        if (described := layer.field(name)) is not None
+    )
+    return tuple(name for name, _, _ in rows), rows
+
+
+@lru_cache(maxsize=4096)
+def _address_text(high: int, low: int, v6: int, port: int) -> str:
+    return endpoint_text((high << 64 | low).to_bytes(16, "big") if v6 else low, port)
+
+
 def _segment(record: Record) -> Segment:
     return Segment(record[layout.RECORD_TCP_FLAGS], bool(record[layout.RECORD_BITS] & layout.BIT_INBOUND))
 
@@ -369,6 +385,4 @@ def _end_text(record: Record, half: slice, port_field: int) -> str | None:
     port = record[layout.RECORD_SCALAR][port_field]
     if not (high or low or port):
         return None
-    if record[layout.RECORD_BITS] & layout.BIT_V6:
-        return endpoint_text((high << 64 | low).to_bytes(16, "big"), port)
-    return endpoint_text(low, port)
+    return _address_text(high, low, record[layout.RECORD_BITS] & layout.BIT_V6, port)

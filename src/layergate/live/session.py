@@ -8,6 +8,8 @@ block is to reset, follows executables, units and interfaces that come and go, a
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -24,13 +26,13 @@ from layergate.kernel.hooks import HOOK_BY_LAYER, HOOKS
 from layergate.kernel.libbpf import kernel_enum
 from layergate.kernel.loader import Programs, Settings, drained
 from layergate.kernel.maps import Map
-from layergate.kernel.netns import Namespace
+from layergate.kernel.netns import Namespace, changed
 from layergate.kernel.ring import Ring
 from layergate.kernel.sockdiag import Destroyer
 from layergate.live import pinning
 from layergate.live.identities import Identities
 from layergate.live.narrator import Narrator, Told
-from layergate.model import NotSupportedError, Policy, PolicyError, Problem
+from layergate.model import InputError, NotSupportedError, Policy, PolicyError, Problem
 from layergate.store import succeed
 
 UPKEEP_S: Final = 0.5
@@ -57,11 +59,12 @@ class Scope:
 
 @dataclass(slots=True)
 class _Place:
-    """A network namespace that we look after."""
+    """A network namespace that we look after, and the addresses that the programs know as its own."""
 
     namespace: Namespace
     destroyer: Destroyer
-    watch: object
+    watch: socket.socket
+    addresses: set[tuple[int, bytes]] = field(default_factory=set)
 
 
 @dataclass
@@ -120,10 +123,14 @@ class Session:
         Raises NotSupportedError where the kernel refuses a hook that the policy needs.
         """
         self.programs.attach_tracing()
+        for place in self._places:
+            self._follow(place)
+        # Whose the older sockets are is known before the first of their packets is decided; what came between, after.
+        self.programs.seed()
         self.programs.attach_cgroup()
-        self._follow_interfaces()
         self._require_hooks(self.policy)
         self.programs.seed()
+        self.programs.control.seeded()
 
     @property
     def refused(self) -> list[NotSupportedError]:
@@ -186,12 +193,14 @@ class Session:
             for record in self.ring.read():
                 yield from self.narrator.tell(record)
         self._destroy(self.programs.resets)
+        for place in self._places:
+            if changed(place.watch):
+                self._follow(place)
         now = time.monotonic()
         if now >= self._next_upkeep:
             self._next_upkeep = now + UPKEEP_S
             self.programs.control.beat()
             self.identities.refresh()
-            self._follow_interfaces()
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_S
             self._sweep()
@@ -199,18 +208,34 @@ class Session:
     def _destroy(self, resets: Map) -> None:
         """Destroy the sockets that a block is to reset."""
         for cookie, reset in drained(resets):
-            netns = layout.RESET.unpack(reset)[layout.RESET_NETNS]
-            for place in self._places:
-                if place.namespace.cookie == netns:
-                    with suppress(OSError):
-                        place.destroyer.destroy(cookie, reset)
+            fields = layout.RESET.unpack(reset)
+            known = [place.destroyer for place in self._places if place.namespace.cookie == fields[layout.RESET_NETNS]]
+            with suppress(OSError, InputError), ExitStack() as leave:
+                destroyer = known[0] if known else self._destroyer_at(fields[layout.RESET_PID], leave)
+                destroyer.destroy(cookie, reset)
 
-    def _follow_interfaces(self) -> None:
-        for place in self._places:
-            present = place.namespace.interfaces()
-            self.programs.forget_interface(place.namespace, set(present))
-            for index, name in present.items():
-                self.programs.attach_interface(place.namespace, index, everything=name in self.scope.everything)
+    @staticmethod
+    def _destroyer_at(pid: int, leave: ExitStack) -> Destroyer:
+        """Return what destroys sockets where process *pid* is: in a namespace that we do not look after."""
+        namespace = Namespace.of_process(pid)
+        leave.callback(namespace.close)
+        with namespace.entered():
+            destroyer = Destroyer()
+        leave.callback(destroyer.close)
+        return destroyer
+
+    def _follow(self, place: _Place) -> None:
+        """Attach to the interfaces of *place* that came, and tell the programs the host's own addresses."""
+        present = place.namespace.interfaces()
+        self.programs.forget_interface(place.namespace, set(present))
+        for index, name in present.items():
+            self.programs.attach_interface(place.namespace, index, everything=name in self.scope.everything)
+        addresses = place.namespace.addresses()
+        for address in addresses - place.addresses:
+            self.programs.own_addresses.set(_address_key(place.namespace, *address), bytes(4))
+        for address in place.addresses - addresses:
+            self.programs.own_addresses.delete(_address_key(place.namespace, *address))
+        place.addresses = addresses
 
     def _sweep(self) -> None:
         """Forget flows that ended, and handshakes that never did."""
@@ -244,6 +269,12 @@ class Session:
         addresses, names = self._symbols
         index = bisect_right(addresses, address) - 1
         return names[index] if index >= 0 and addresses[index] else "unknown place"
+
+
+def _address_key(namespace: Namespace, family: int, address: bytes) -> bytes:
+    """Return struct lg_address."""
+    high, low = struct.unpack(">QQ", address.rjust(16, b"\0"))
+    return layout.ADDRESS.pack(namespace.cookie, high, low, family == socket.AF_INET6, 0)
 
 
 def accepted(policy: Policy, file: str) -> tuple[str, ...]:

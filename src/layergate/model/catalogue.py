@@ -69,12 +69,12 @@ class Layer:
         """Return the name: the rest is the catalogue's."""
         return self.short
 
-    @property
+    @cached_property
     def short(self) -> str:
         """Return the name without its prefix: ALE_AUTH_CONNECT_V4."""
         return self.name.removeprefix(PREFIX)
 
-    @property
+    @cached_property
     def base(self) -> str:
         """Return the name that both families share: ALE_AUTH_CONNECT, INBOUND_TRANSPORT_DISCARD."""
         return base_name(self.short)

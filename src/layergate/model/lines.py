@@ -15,6 +15,7 @@ import ipaddress
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from layergate.model.catalogue import Family, Field, Layer, layer_named, layers_named
@@ -39,7 +40,7 @@ def value_to_json(field: Field, value: Value | None) -> object:
         return None
     data = value.data
     if field.is_address:
-        return address_text(data)  # type: ignore[arg-type]
+        return address_text(data)
     if isinstance(data, bytes):
         if field.name in PATHS:
             return data.decode("utf-8", "surrogateescape")
@@ -120,6 +121,7 @@ def _fitting(kind: DataType, data: int) -> Value | None:
         return None
 
 
+@lru_cache(maxsize=4096)
 def address_text(address: int | bytes | str) -> str:
     """Return an address (an integer is IPv4, 16 bytes are IPv6) as text; a v4-mapped one as IPv4."""
     if isinstance(address, int):

@@ -82,6 +82,13 @@ static __always_inline void from_v6(__u64 *to, const __u32 *words)
 	to[1] = (__u64)bpf_ntohl(words[2]) << 32 | bpf_ntohl(words[3]);
 }
 
+/* The verifier wants each word of a context read by itself. */
+#define FROM_V6(to, from)                                                            \
+	do {                                                                         \
+		const __u32 words_[4] = {(from)[0], (from)[1], (from)[2], (from)[3]}; \
+		from_v6(to, words_);                                                 \
+	} while (0)
+
 static __always_inline int is_mapped(const __u64 *address)
 {
 	return !address[0] && address[1] >> 32 == 0xffff;
@@ -282,8 +289,26 @@ __noinline int ask_reset(struct lg_record *r)
 	reset.local_port = r->scalar[LG_FIELD_IP_LOCAL_PORT];
 	reset.remote_port = r->scalar[LG_FIELD_IP_REMOTE_PORT];
 	reset.v6 = r->bits & LG_BIT_V6 ? 1 : 0;
+	reset.pid = r->pid;
 	bpf_map_update_elem(&lg_resets, &cookie, &reset, BPF_ANY);
 	return 0;
+}
+
+/* A flow that began before us, or whose first packet is this one: whose it is. */
+__noinline int show_flow(struct lg_record *r, struct lg_owner *owner)
+{
+	if (!r)
+		return 0;
+	r->known = name_owner(r, owner);
+	r->kind = LG_KIND_FLOW;
+	return emit(r);
+}
+
+/* What a program returns must be 0 or 1 in the verifier's eyes too, which do not see into a global function. */
+static __always_inline int passed(int value)
+{
+	asm volatile("" : "+r"(value));
+	return value ? 1 : 0;
 }
 
 #endif

@@ -87,6 +87,7 @@
 #define LG_SIDE_STEALTH 32
 #define LG_SIDE_DISCARD_SHOWN 64
 #define LG_SIDE_HAS_SOCKET 128
+#define LG_SIDE_ASKED 256
 
 /* What is known of a side's stream. */
 #define LG_STREAM_OUT_KNOWN 1
@@ -182,7 +183,7 @@ struct lg_control {
 	__u64 flows; /* the last flow number given */
 	__u64 heartbeat; /* when user space was last seen, ns */
 	__u32 active; /* the slot in force */
-	__u32 pad;
+	__u32 seeded; /* whose the older sockets are is known by now */
 };
 
 struct lg_exe_key {
@@ -225,6 +226,14 @@ struct lg_flow_key {
 	__u32 v6;
 };
 
+/* An address of the host itself: a connect to it is loopback, whatever its interface. */
+struct lg_address {
+	__u64 netns;
+	__u64 address[2];
+	__u32 v6;
+	__u32 pad;
+};
+
 struct lg_cached {
 	__u64 filter;
 	__u32 version;
@@ -265,6 +274,8 @@ struct lg_reset {
 	__u16 local_port;
 	__u16 remote_port;
 	__u32 v6;
+	__u32 pid; /* of the owner: its network namespace is the socket's, mostly */
+	__u32 pad;
 };
 
 #endif

@@ -105,6 +105,14 @@ struct {
 	__type(value, struct lg_flow);
 } lg_no_flow SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct lg_address);
+	__type(value, __u32);
+} lg_own_addresses SEC(".maps");
+
 /* Where NAT rewrites our own packets: the tuple on the wire (sender as client) -> the flow's key. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

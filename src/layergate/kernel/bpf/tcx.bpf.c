@@ -170,6 +170,13 @@ int lg_tcx_ingress(struct __sk_buff *skb)
 		return TCX_NEXT;
 	side = sender == LG_CLIENT ? LG_SERVER : LG_CLIENT;
 	own = side_of(flow, side);
+	/* A flow older than we are, first seen by its other end: whose this end is, is asked once. */
+	if (!(own->bits & (LG_SIDE_OURS | LG_SIDE_ASKED)) && !(packet.flags & SYN)) {
+		own->bits |= LG_SIDE_ASKED;
+		socket_state(skb, &packet, 1, &whose, &r);
+		if (whose == OURS)
+			own->bits |= LG_SIDE_OURS;
+	}
 	if (!(own->bits & LG_SIDE_OURS))
 		return TCX_NEXT;
 	begin_packet(&r, &packet, flow, side, 1, config.netns, skb->ifindex);
@@ -196,22 +203,13 @@ static __noinline struct lg_flow *find_by_socket(struct bpf_sock *sk, struct lg_
 {
 	struct lg_flow_key wire = {}, key = {};
 	struct lg_flow *flow;
-	__u32 words[4];
 
 	if (!sk || !packet || !sender)
 		return 0;
 	key_of(&wire, config.netns, packet, 0);
 	if (packet->v6) {
-		words[0] = sk->src_ip6[0];
-		words[1] = sk->src_ip6[1];
-		words[2] = sk->src_ip6[2];
-		words[3] = sk->src_ip6[3];
-		from_v6(packet->source, words);
-		words[0] = sk->dst_ip6[0];
-		words[1] = sk->dst_ip6[1];
-		words[2] = sk->dst_ip6[2];
-		words[3] = sk->dst_ip6[3];
-		from_v6(packet->destination, words);
+		FROM_V6(packet->source, sk->src_ip6);
+		FROM_V6(packet->destination, sk->dst_ip6);
 	} else {
 		packet->source[1] = bpf_ntohl(sk->src_ip4);
 		packet->destination[1] = bpf_ntohl(sk->dst_ip4);

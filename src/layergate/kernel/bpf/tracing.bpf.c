@@ -9,6 +9,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_tracing.h>
 
+#include "closure.h"
 #include "flow.h"
 #include "owner.h"
 
@@ -56,6 +57,38 @@ __noinline int indicate_listen(struct lg_packet *packet, struct lg_owner *owner,
 	return action;
 }
 
+static __always_inline void remote_end(struct lg_packet *packet, const struct sock *sk)
+{
+	__u32 words[4];
+
+	packet->destination_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	if (packet->v6) {
+		BPF_CORE_READ_INTO(&words, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr32);
+		from_v6(packet->destination, words);
+	} else {
+		packet->destination[1] = bpf_ntohl(BPF_CORE_READ(sk, __sk_common.skc_daddr));
+	}
+}
+
+/* A socket older than we are ends: sockops was never asked to call for it. */
+static __always_inline int end_of_old(struct sock *sk, int from)
+{
+	struct lg_owner *owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
+	struct lg_packet packet = {};
+	__u64 netns;
+
+	if (!owner || !(owner->bits & LG_OWNER_SEEDED))
+		return 0;
+	owner->bits &= ~LG_OWNER_SEEDED;
+	packet.source[0] = owner->address[0];
+	packet.source[1] = owner->address[1];
+	packet.source_port = owner->port;
+	packet.v6 = owner->v6;
+	remote_end(&packet, sk);
+	netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, net_cookie);
+	return on_close(&packet, owner, netns, from == BPF_TCP_LISTEN);
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(lg_set_state, struct sock *sk, int from, int to)
 {
@@ -64,7 +97,11 @@ int BPF_PROG(lg_set_state, struct sock *sk, int from, int to)
 	__u32 flags;
 	__u64 netns;
 
-	if (to != BPF_TCP_LISTEN || BPF_CORE_READ(sk, sk_protocol) != TCP)
+	if (BPF_CORE_READ(sk, sk_protocol) != TCP)
+		return 0;
+	if (to == BPF_TCP_CLOSE)
+		end_of_old(sk, from);
+	if (to != BPF_TCP_LISTEN)
 		return 0;
 	if (bpf_get_current_ancestor_cgroup_id(config.cgroup_level) != config.cgroup)
 		return 0;

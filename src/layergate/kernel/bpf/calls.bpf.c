@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+ *
+ * The calls of a cgroup's processes: bind, connect, and the release of what was bound.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+
+#include "flow.h"
+#include "owner.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define FAIL_ERRNO 1 /* EPERM */
+
+struct call {
+	__u64 local[2];
+	__u64 remote[2];
+	__u64 netns;
+	__u32 flags;
+	__u16 local_port;
+	__u16 remote_port;
+	__u8 v6;
+	__u8 pad[3];
+};
+
+/* One layer of a call. Returns the action. */
+__noinline int indicate_call(struct call *call, struct lg_owner *owner, __u32 layer, __u32 present, __u32 flags)
+{
+	struct lg_record r = {};
+
+	if (!call || !owner)
+		return LG_PERMIT;
+	r.cookie = owner->cookie;
+	r.netns = call->netns;
+	r.side = LG_NO_SIDE;
+	r.bits = call->v6 ? LG_BIT_V6 : 0;
+	r.address[0] = call->local[0];
+	r.address[1] = call->local[1];
+	r.address[2] = call->remote[0];
+	r.address[3] = call->remote[1];
+	r.scalar[LG_FIELD_IP_PROTOCOL] = TCP;
+	r.scalar[LG_FIELD_IP_LOCAL_PORT] = call->local_port;
+	r.scalar[LG_FIELD_IP_REMOTE_PORT] = call->remote_port;
+	r.scalar[LG_FIELD_FLAGS] = flags;
+	present |= name_owner(&r, owner) | KNOWS(IP_PROTOCOL) | KNOWS(FLAGS) | KNOWS(REAUTHORIZE_REASON);
+	if (indicate(&r, layer, present, 0) == LG_BLOCK) {
+		owner->filter = r.filter;
+		bpf_set_retval(-(int)(r.error ? r.error : FAIL_ERRNO));
+		return LG_BLOCK;
+	}
+	return LG_PERMIT;
+}
+
+static __always_inline __u32 local_known(const struct call *call)
+{
+	return (is_any(call->local) ? 0 : KNOWS(IP_LOCAL_ADDRESS)) | (call->local_port ? KNOWS(IP_LOCAL_PORT) : 0);
+}
+
+static __always_inline __u32 bind_flags(const struct call *call, int implicit)
+{
+	return (is_any(call->local) ? IS_WILDCARD_BIND : 0) | (implicit ? IS_IMPLICIT_BIND : 0);
+}
+
+/* An IPv4 address in IPv6 clothes is IPv4, at every layer. */
+static __always_inline void unmap(struct call *call, const __u64 *decisive)
+{
+	if (!call->v6 || !is_mapped(decisive))
+		return;
+	call->v6 = 0;
+	call->local[0] = call->remote[0] = 0;
+	call->local[1] = (__u32)call->local[1];
+	call->remote[1] = (__u32)call->remote[1];
+}
+
+__noinline int on_bind(struct call *call, struct lg_owner *owner)
+{
+	if (!call || !owner)
+		return 1;
+	record_owner(owner);
+	if (indicate_call(call, owner, LAYER_ALE_BIND_REDIRECT(call->v6), local_known(call), bind_flags(call, 0)) == LG_BLOCK)
+		return 0;
+	owner->bits |= LG_OWNER_BIND_SEEN;
+	return 1;
+}
+
+SEC("cgroup/bind4")
+int lg_bind4(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct call call = {};
+	struct lg_owner *owner;
+
+	if (ctx->protocol != TCP || !sk)
+		return 1;
+	owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!owner)
+		return 1;
+	owner->cookie = bpf_get_socket_cookie(ctx);
+	call.netns = bpf_get_netns_cookie(ctx);
+	call.local[1] = bpf_ntohl(ctx->user_ip4);
+	call.local_port = bpf_ntohs(ctx->user_port);
+	return passed(on_bind(&call, owner));
+}
+
+SEC("cgroup/bind6")
+int lg_bind6(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct call call = {};
+	struct lg_owner *owner;
+
+	if (ctx->protocol != TCP || !sk)
+		return 1;
+	owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!owner)
+		return 1;
+	owner->cookie = bpf_get_socket_cookie(ctx);
+	call.netns = bpf_get_netns_cookie(ctx);
+	FROM_V6(call.local, ctx->user_ip6);
+	call.local_port = bpf_ntohs(ctx->user_port);
+	call.v6 = 1;
+	unmap(&call, call.local);
+	return passed(on_bind(&call, owner));
+}
+
+__noinline int on_assignment(struct call *call, struct lg_owner *owner, int implicit)
+{
+	if (!call || !owner)
+		return 1;
+	if (indicate_call(call, owner, LAYER_ALE_RESOURCE_ASSIGNMENT(call->v6), local_known(call),
+			  bind_flags(call, implicit)) == LG_BLOCK)
+		return 0;
+	owner->bits |= LG_OWNER_ASSIGNED;
+	owner->address[0] = call->local[0];
+	owner->address[1] = call->local[1];
+	owner->port = call->local_port;
+	owner->v6 = call->v6;
+	return 1;
+}
+
+SEC("cgroup/post_bind4")
+int lg_post_bind4(struct bpf_sock *ctx)
+{
+	struct call call = {};
+	struct lg_owner *owner;
+
+	if (ctx->protocol != TCP)
+		return 1;
+	owner = bpf_sk_storage_get(&lg_owners, ctx, 0, 0);
+	if (!owner)
+		return 1;
+	call.netns = bpf_get_netns_cookie(ctx);
+	call.local[1] = bpf_ntohl(ctx->src_ip4);
+	call.local_port = ctx->src_port;
+	return passed(on_assignment(&call, owner, 0));
+}
+
+SEC("cgroup/post_bind6")
+int lg_post_bind6(struct bpf_sock *ctx)
+{
+	struct call call = {};
+	struct lg_owner *owner;
+
+	if (ctx->protocol != TCP)
+		return 1;
+	owner = bpf_sk_storage_get(&lg_owners, ctx, 0, 0);
+	if (!owner)
+		return 1;
+	call.netns = bpf_get_netns_cookie(ctx);
+	FROM_V6(call.local, ctx->src_ip6);
+	call.local_port = ctx->src_port;
+	call.v6 = 1;
+	unmap(&call, call.local);
+	return passed(on_assignment(&call, owner, 0));
+}
+
+/* Whether the call stays on its host: by loopback's own addresses, no address at all, or one of the host's. */
+static __always_inline int stays_here(const struct call *call)
+{
+	struct lg_address key = {};
+
+	if (is_loopback(call->remote, call->v6) || is_any(call->remote))
+		return 1;
+	key.netns = call->netns;
+	key.address[0] = call->remote[0];
+	key.address[1] = call->remote[1];
+	key.v6 = call->v6;
+	return bpf_map_lookup_elem(&lg_own_addresses, &key) != 0;
+}
+
+__noinline int on_connect(struct call *call, struct lg_owner *owner)
+{
+	__u32 remote = KNOWS(IP_REMOTE_ADDRESS) | KNOWS(IP_REMOTE_PORT);
+	__u32 flags, known;
+
+	if (!call || !owner)
+		return 1;
+	record_owner(owner);
+	if (!(owner->bits & LG_OWNER_BIND_SEEN)) {
+		if (indicate_call(call, owner, LAYER_ALE_BIND_REDIRECT(call->v6), local_known(call),
+				  bind_flags(call, 1)) == LG_BLOCK)
+			return 0;
+		owner->bits |= LG_OWNER_BIND_SEEN;
+	}
+	if (!(owner->bits & LG_OWNER_ASSIGNED) && !on_assignment(call, owner, 1))
+		return 0;
+	flags = stays_here(call) ? IS_LOOPBACK : 0;
+	known = local_known(call) | remote;
+	owner->ale_version = layer_version(LAYER_ALE_AUTH_CONNECT(call->v6));
+	if (indicate_call(call, owner, LAYER_ALE_CONNECT_REDIRECT(call->v6), known, flags) == LG_BLOCK)
+		return 0;
+	return indicate_call(call, owner, LAYER_ALE_AUTH_CONNECT(call->v6), known, flags) == LG_PERMIT;
+}
+
+SEC("cgroup/connect4")
+int lg_connect4(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct call call = {};
+	struct lg_owner *owner;
+
+	if (ctx->protocol != TCP || !sk)
+		return 1;
+	owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!owner)
+		return 1;
+	owner->cookie = bpf_get_socket_cookie(ctx);
+	call.netns = bpf_get_netns_cookie(ctx);
+	call.local[1] = bpf_ntohl(sk->src_ip4);
+	call.local_port = sk->src_port;
+	call.remote[1] = bpf_ntohl(ctx->user_ip4);
+	call.remote_port = bpf_ntohs(ctx->user_port);
+	return passed(on_connect(&call, owner));
+}
+
+SEC("cgroup/connect6")
+int lg_connect6(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct call call = {};
+	struct lg_owner *owner;
+
+	if (ctx->protocol != TCP || !sk)
+		return 1;
+	owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!owner)
+		return 1;
+	owner->cookie = bpf_get_socket_cookie(ctx);
+	call.netns = bpf_get_netns_cookie(ctx);
+	FROM_V6(call.remote, ctx->user_ip6);
+	FROM_V6(call.local, sk->src_ip6);
+	call.local_port = sk->src_port;
+	call.remote_port = bpf_ntohs(ctx->user_port);
+	call.v6 = 1;
+	unmap(&call, call.remote);
+	return passed(on_connect(&call, owner));
+}
+
+SEC("cgroup/sock_release")
+int lg_sock_release(struct bpf_sock *ctx)
+{
+	struct call call = {};
+	struct lg_owner *owner;
+
+	if (ctx->protocol != TCP)
+		return 1;
+	owner = bpf_sk_storage_get(&lg_owners, ctx, 0, 0);
+	if (!owner || owner->bits & LG_OWNER_CHILD)
+		return 1;
+	if (!(owner->bits & LG_OWNER_ASSIGNED)) {
+		struct lg_record closed = {.kind = LG_KIND_CLOSED, .side = LG_NO_SIDE, .cookie = owner->cookie};
+
+		if (!(owner->bits & LG_OWNER_SEEDED))
+			emit(&closed);
+		return 1;
+	}
+	owner->bits &= ~LG_OWNER_ASSIGNED;
+	call.netns = bpf_get_netns_cookie(ctx);
+	call.local[0] = owner->address[0];
+	call.local[1] = owner->address[1];
+	call.local_port = owner->port;
+	call.v6 = owner->v6;
+	indicate_call(&call, owner, LAYER_ALE_RESOURCE_RELEASE(call.v6), local_known(&call), 0);
+	return 1;
+}

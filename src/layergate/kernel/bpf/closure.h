@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+ *
+ * The end of an endpoint: shown once a side of a flow, and once a listener.
+ */
+#ifndef LAYERGATE_CLOSURE_H
+#define LAYERGATE_CLOSURE_H
+
+#include "flow.h"
+
+/* `packet` names the ends: as its local end would send it. */
+__noinline int on_close(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, int listener)
+{
+	struct lg_record r = {};
+	struct lg_flow *flow = 0;
+	struct lg_side *own;
+	__u32 side = LG_CLIENT, present = KNOWS_FLOW;
+
+	if (!packet)
+		return 1;
+	if (listener) {
+		begin_packet(&r, packet, 0, LG_SERVER, 0, netns, 0);
+		r.cookie = owner ? owner->cookie : 0;
+		present &= ~(KNOWS(IP_REMOTE_ADDRESS) | KNOWS(IP_REMOTE_PORT));
+		if (is_any(packet->source))
+			present &= ~KNOWS(IP_LOCAL_ADDRESS);
+	} else {
+		flow = find_flow(netns, packet, &side);
+		if (!flow)
+			return 1;
+		own = side_of(flow, side);
+		if (own->bits & LG_SIDE_CLOSED)
+			return 1;
+		own->bits |= LG_SIDE_CLOSED;
+		flow->changed = bpf_ktime_get_ns();
+		begin_packet(&r, packet, flow, side, 0, netns, own->interface);
+	}
+	indicate(&r, LAYER_ALE_ENDPOINT_CLOSURE(packet->v6), name_owner(&r, owner) | present, 0);
+	return 1;
+}
+
+#endif

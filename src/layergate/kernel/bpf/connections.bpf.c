@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+ *
+ * The states of a cgroup's connections: a flow begins, is established, ends.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "closure.h"
+#include "flow.h"
+#include "stream.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* The ends of a connection, as sockops shows them: as a packet that its local end would send. */
+static __always_inline void ends_of(struct bpf_sock_ops *ctx, struct lg_packet *packet)
+{
+	__u32 words[4], family;
+
+	family = *(volatile __u32 *)&ctx->family;
+	packet->source_port = *(volatile __u32 *)&ctx->local_port;
+	packet->destination_port = bpf_ntohl(*(volatile __u32 *)&ctx->remote_port);
+	if (family == FAMILY_V6) {
+		words[0] = *(volatile __u32 *)&ctx->local_ip6[0];
+		words[1] = *(volatile __u32 *)&ctx->local_ip6[1];
+		words[2] = *(volatile __u32 *)&ctx->local_ip6[2];
+		words[3] = *(volatile __u32 *)&ctx->local_ip6[3];
+		from_v6(packet->source, words);
+		words[0] = *(volatile __u32 *)&ctx->remote_ip6[0];
+		words[1] = *(volatile __u32 *)&ctx->remote_ip6[1];
+		words[2] = *(volatile __u32 *)&ctx->remote_ip6[2];
+		words[3] = *(volatile __u32 *)&ctx->remote_ip6[3];
+		from_v6(packet->destination, words);
+		packet->v6 = !is_mapped(packet->source) && !is_mapped(packet->destination);
+		if (!packet->v6) {
+			packet->source[0] = packet->destination[0] = 0;
+			packet->source[1] = (__u32)packet->source[1];
+			packet->destination[1] = (__u32)packet->destination[1];
+		}
+	} else {
+		packet->source[1] = bpf_ntohl(*(volatile __u32 *)&ctx->local_ip4);
+		packet->destination[1] = bpf_ntohl(*(volatile __u32 *)&ctx->remote_ip4);
+	}
+}
+
+__noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie)
+{
+	struct lg_record r = {};
+	struct lg_flow *flow;
+
+	if (!packet)
+		return 1;
+	flow = new_flow(netns, packet, LG_CLIENT);
+	if (!flow)
+		return 1;
+	flow->side[0].cookie = cookie;
+	flow->side[0].bits = LG_SIDE_OURS | LG_SIDE_HAS_SOCKET | LG_SIDE_AUTHORIZED;
+	flow->side[0].ale_version = owner ? owner->ale_version : 0;
+	if (owner) {
+		owner->address[0] = packet->source[0];
+		owner->address[1] = packet->source[1];
+		owner->port = packet->source_port;
+	}
+	begin_packet(&r, packet, flow, LG_CLIENT, 0, netns, 0);
+	show_flow(&r, owner);
+	return 1;
+}
+
+__noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie, __u32 side)
+{
+	struct lg_record r = {};
+	struct lg_flow *flow;
+	struct lg_side *own;
+	__u32 sender = LG_CLIENT, interface = 0;
+
+	if (!packet)
+		return 1;
+	flow = find_flow(netns, packet, &sender);
+	if (flow) {
+		own = side_of(flow, side);
+		own->cookie = cookie;
+		own->stream |= LG_STREAM_ESTABLISHED;
+		interface = own->interface;
+	}
+	begin_packet(&r, packet, flow, side, 0, netns, interface);
+	r.cookie = cookie;
+	r.scalar[LG_FIELD_DIRECTION] = side == LG_SERVER;
+	if (indicate(&r, LAYER_ALE_FLOW_ESTABLISHED(packet->v6), name_owner(&r, owner) | KNOWS_FLOW | KNOWS(DIRECTION),
+		     0) == LG_BLOCK) {
+		ask_reset(&r);
+		if (flow) {
+			own = side_of(flow, side);
+			own->bits |= LG_SIDE_BLOCKED;
+			own->filter = r.filter;
+		}
+		return 1;
+	}
+	if (flow) {
+		own = side_of(flow, side);
+		if (own->pending) {
+			r.bits |= LG_BIT_INBOUND;
+			indicate_stream(&r, flow, 1, own->pending);
+			own->pending = 0;
+		}
+	}
+	return 1;
+}
+
+/* The pinned programs may outlive us: then nobody sweeps the flows, and a closed one is forgotten at once. */
+__noinline int forget_flow(struct lg_packet *packet, __u64 netns)
+{
+	struct lg_flow_key key = {};
+	struct lg_control *control;
+	struct lg_flow *flow;
+	__u32 zero = 0, sender;
+
+	control = bpf_map_lookup_elem(&lg_control, &zero);
+	if (!packet || !control || bpf_ktime_get_ns() - control->heartbeat < 10000000000ULL)
+		return 0;
+	flow = find_flow(netns, packet, &sender);
+	if (!flow)
+		return 0;
+	key_of(&key, netns, packet, sender == LG_SERVER);
+	return bpf_map_delete_elem(&lg_flows, &key);
+}
+
+SEC("sockops")
+int lg_sockops(struct bpf_sock_ops *ctx)
+{
+	__u32 op = *(volatile __u32 *)&ctx->op;
+	__u32 from = *(volatile __u32 *)&ctx->args[0];
+	__u32 to = *(volatile __u32 *)&ctx->args[1];
+	struct lg_packet packet = {};
+	struct lg_owner *owner = 0;
+	struct bpf_sock *sk;
+	__u64 netns, cookie;
+
+	if (op != BPF_SOCK_OPS_TCP_CONNECT_CB && op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
+	    op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB && op != BPF_SOCK_OPS_STATE_CB && op != BPF_SOCK_OPS_TCP_LISTEN_CB)
+		return 1;
+	if (op == BPF_SOCK_OPS_STATE_CB && to != BPF_TCP_CLOSE)
+		return 1;
+	ends_of(ctx, &packet);
+	netns = bpf_get_netns_cookie(ctx);
+	cookie = bpf_get_socket_cookie(ctx);
+	sk = ctx->sk;
+	if (sk)
+		owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
+	if (op != BPF_SOCK_OPS_STATE_CB)
+		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	switch (op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		return passed(on_connecting(&packet, owner, netns, cookie));
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		return passed(on_established(&packet, owner, netns, cookie, LG_CLIENT));
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		if (owner) {
+			owner->bits |= LG_OWNER_CHILD;
+			owner->bits &= ~(LG_OWNER_ASSIGNED | LG_OWNER_SEEDED);
+			owner->cookie = cookie;
+		}
+		return passed(on_established(&packet, owner, netns, cookie, LG_SERVER));
+	case BPF_SOCK_OPS_STATE_CB:
+		on_close(&packet, owner, netns, from == BPF_TCP_LISTEN);
+		forget_flow(&packet, netns);
+		return 1;
+	}
+	return 1;
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+ *
+ * The packets of a cgroup's sockets, both ways: transport, accept, authorisation again, stream.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "flow.h"
+#include "stream.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+static __always_inline int is_seeded(void)
+{
+	struct lg_control *control;
+	__u32 zero = 0;
+
+	control = bpf_map_lookup_elem(&lg_control, &zero);
+	return control && control->seeded;
+}
+
+/* What the flow's owner and the layer that authorised it say now. Returns the action. */
+__noinline int reauthorize(struct lg_record *r, struct lg_flow *flow, struct lg_owner *owner, __u32 side)
+{
+	struct lg_side *own;
+	__u32 layer, present, version;
+	int v6, action;
+
+	if (!r || !flow)
+		return LG_PERMIT;
+	own = side_of(flow, side);
+	v6 = r->bits & LG_BIT_V6;
+	layer = side == LG_CLIENT ? LAYER_ALE_AUTH_CONNECT(v6) : LAYER_ALE_AUTH_RECV_ACCEPT(v6);
+	version = layer_version(layer);
+	if (own->bits & LG_SIDE_AUTHORIZED && own->ale_version == version)
+		return LG_PERMIT;
+	/* Older than we are, and nobody has said yet whose it is: that is a matter of milliseconds. */
+	if (!owner && !is_seeded())
+		return LG_PERMIT;
+	present = name_owner(r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON);
+	r->scalar[LG_FIELD_FLAGS] |= IS_REAUTHORIZE;
+	r->scalar[LG_FIELD_REAUTHORIZE_REASON] = POLICY_CHANGE;
+	r->bits |= LG_BIT_REAUTHORIZE;
+	own->bits |= LG_SIDE_AUTHORIZED;
+	own->ale_version = version;
+	action = indicate(r, layer, present, 0);
+	if (action == LG_BLOCK) {
+		own->bits |= LG_SIDE_BLOCKED;
+		own->filter = r->filter;
+		ask_reset(r);
+	}
+	r->scalar[LG_FIELD_FLAGS] &= ~IS_REAUTHORIZE;
+	r->scalar[LG_FIELD_REAUTHORIZE_REASON] = 0;
+	r->bits &= ~LG_BIT_REAUTHORIZE;
+	return action;
+}
+
+/* Something of ours dropped a packet for a reason that was given before: say whose. */
+__noinline int own_drop(struct lg_record *r, __u64 filter, __u32 layer)
+{
+	if (!r)
+		return 0;
+	r->kind = LG_KIND_OWN_DROP;
+	r->filter = filter;
+	r->layer = layer;
+	r->action = LG_BLOCK;
+	r->known = 0;
+	return emit(r);
+}
+
+/* What TCP took from its out-of-order queue, by its own counter, as seen with the next segment that it sends. */
+static __always_inline __u32 bytes_reconciled(struct lg_side *side, struct bpf_sock *sk)
+{
+	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
+	__s32 ahead;
+
+	if (!tcp || !(side->stream & LG_STREAM_IN_KNOWN) || !(side->stream & LG_STREAM_ESTABLISHED))
+		return 0;
+	ahead = tcp->rcv_nxt - side->next_in;
+	if (side->stream & LG_STREAM_FIN || sk->state != BPF_TCP_ESTABLISHED)
+		ahead -= 1;
+	if (ahead <= 0)
+		return 0;
+	side->next_in += ahead;
+	return ahead;
+}
+
+static __noinline struct lg_flow *late_flow(struct __sk_buff *skb, __u64 netns, struct lg_packet *packet, int inbound,
+					    __u32 *sender)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *listener;
+	const __u64 *local;
+	__u16 port;
+	int is_server = 0;
+
+	if (!packet || !sender)
+		return 0;
+	if (packet->flags & SYN) {
+		*sender = packet->flags & ACK ? LG_SERVER : LG_CLIENT;
+		return new_flow(netns, packet, *sender);
+	}
+	/* A connection older than we are: its local port is a server's if somebody listens there. */
+	local = inbound ? packet->destination : packet->source;
+	port = inbound ? packet->destination_port : packet->source_port;
+	if (packet->v6) {
+		tuple.ipv6.daddr[0] = bpf_htonl(local[0] >> 32);
+		tuple.ipv6.daddr[1] = bpf_htonl((__u32)local[0]);
+		tuple.ipv6.daddr[2] = bpf_htonl(local[1] >> 32);
+		tuple.ipv6.daddr[3] = bpf_htonl((__u32)local[1]);
+		tuple.ipv6.dport = bpf_htons(port);
+		listener = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		tuple.ipv4.daddr = bpf_htonl((__u32)local[1]);
+		tuple.ipv4.dport = bpf_htons(port);
+		listener = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (listener) {
+		is_server = 1;
+		bpf_sk_release(listener);
+	}
+	*sender = inbound == is_server ? LG_CLIENT : LG_SERVER;
+	return new_flow(netns, packet, *sender);
+}
+
+__noinline int on_egress(struct lg_record *r, struct lg_packet *packet, struct lg_flow *flow, struct lg_owner *owner)
+{
+	__u32 side = r ? r->side : LG_CLIENT, bytes;
+	struct lg_side *own;
+	int v6;
+
+	if (!r || !packet || !flow)
+		return 1;
+	own = side_of(flow, side);
+	v6 = packet->v6;
+	if (!(packet->flags & RST)) {
+		if (own->bits & LG_SIDE_BLOCKED) {
+			flow->own_drops++;
+			own_drop(r, own->filter,
+				 side == LG_CLIENT ? LAYER_ALE_AUTH_CONNECT(v6) : LAYER_ALE_AUTH_RECV_ACCEPT(v6));
+			return 0;
+		}
+		if (reauthorize(r, flow, owner, side) == LG_BLOCK) {
+			flow->own_drops++;
+			return 0;
+		}
+	}
+	bytes = bytes_out(own, packet);
+	if (bytes)
+		indicate_stream(r, flow, 0, bytes);
+	if (indicate(r, LAYER_OUTBOUND_TRANSPORT(v6), KNOWS_PACKET, cached_of(flow, side, LG_CACHE_OUT_TRANSPORT)) == LG_BLOCK) {
+		flow->own_drops++;
+		return 0;
+	}
+	return 1;
+}
+
+SEC("cgroup_skb/egress")
+int lg_egress(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct lg_packet packet = {};
+	struct lg_record r = {};
+	struct lg_owner *owner;
+	struct lg_flow *flow;
+	struct lg_side *own;
+	__u32 sender = LG_CLIENT, reconciled = 0, late = 0;
+	__u64 netns;
+
+	if (!sk || !parse(skb, &packet))
+		return 1;
+	sk = bpf_sk_fullsock(sk);
+	/* The kernel's own sockets (RST, TIME_WAIT) are left to tcx. */
+	if (!sk || sk->protocol != TCP)
+		return 1;
+	netns = bpf_get_netns_cookie(skb);
+	flow = find_flow(netns, &packet, &sender);
+	if (flow && packet.flags & SYN && !(packet.flags & ACK) && sender == LG_CLIENT)
+		flow->isn = packet.seq;
+	if (!flow) {
+		flow = late_flow(skb, netns, &packet, 0, &sender);
+		late = 1;
+	}
+	owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
+	if (flow) {
+		own = side_of(flow, sender);
+		if (!own->cookie && !(packet.flags & SYN))
+			own->cookie = bpf_get_socket_cookie(skb);
+		own->bits |= LG_SIDE_OURS | LG_SIDE_HAS_SOCKET;
+		own->interface = skb->ifindex;
+		reconciled = packet.flags & RST ? 0 : bytes_reconciled(own, sk);
+	}
+	begin_packet(&r, &packet, flow, sender, 0, netns, skb->ifindex);
+	if (flow && late)
+		show_flow(&r, owner);
+	if (flow && reconciled)
+		indicate_stream(&r, flow, 1, reconciled);
+	if (!flow) {
+		/* No room to remember the flow: decide each packet for itself. */
+		return indicate(&r, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 0) == LG_PERMIT;
+	}
+	return passed(on_egress(&r, &packet, flow, owner));
+}
+
+/* The SYN at a listener, or a segment of a flow that is authorised or must be again. Returns whether it may pass. */
+__noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct lg_flow *flow, struct lg_owner *owner)
+{
+	__u32 side = r ? r->side : LG_SERVER, bytes;
+	struct lg_side *own;
+	int v6;
+
+	if (!r || !packet || !flow)
+		return 1;
+	own = side_of(flow, side);
+	v6 = packet->v6;
+	if (indicate(r, LAYER_INBOUND_TRANSPORT(v6), KNOWS_PACKET, cached_of(flow, side, LG_CACHE_IN_TRANSPORT)) == LG_BLOCK) {
+		flow->own_drops++;
+		return 0;
+	}
+	if (packet->flags & RST)
+		return 1;
+	if (packet->flags & SYN && !(packet->flags & ACK)) {
+		__u32 layer = LAYER_ALE_AUTH_RECV_ACCEPT(v6), present;
+
+		bytes_in(own, packet);
+		if (owner && owner->bits & LG_OWNER_LISTEN_DENIED) {
+			flow->own_drops++;
+			own_drop(r, owner->filter, LAYER_ALE_AUTH_LISTEN(v6));
+			return 0;
+		}
+		if (own->bits & LG_SIDE_AUTHORIZED)
+			return 1;
+		present = name_owner(r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON);
+		own->ale_version = layer_version(layer);
+		if (indicate(r, layer, present, 0) == LG_BLOCK) {
+			flow->own_drops++;
+			return 0;
+		}
+		own->bits |= LG_SIDE_AUTHORIZED;
+		return 1;
+	}
+	if (own->bits & LG_SIDE_BLOCKED) {
+		flow->own_drops++;
+		own_drop(r, own->filter,
+			 side == LG_CLIENT ? LAYER_ALE_AUTH_CONNECT(v6) : LAYER_ALE_AUTH_RECV_ACCEPT(v6));
+		return 0;
+	}
+	if (reauthorize(r, flow, owner, side) == LG_BLOCK) {
+		flow->own_drops++;
+		return 0;
+	}
+	bytes = bytes_in(own, packet);
+	if (!bytes)
+		return 1;
+	/* Data that comes with the handshake's ACK is shown once the flow is established. */
+	if (own->stream & LG_STREAM_ESTABLISHED)
+		indicate_stream(r, flow, 1, bytes);
+	else
+		own->pending += bytes;
+	return 1;
+}
+
+SEC("cgroup_skb/ingress")
+int lg_ingress(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct lg_packet packet = {};
+	struct lg_record r = {};
+	struct lg_owner *owner = 0;
+	struct lg_flow *flow;
+	struct lg_side *own;
+	__u32 sender = LG_CLIENT, side, listening, late = 0;
+	__u64 netns;
+
+	if (!sk || !parse(skb, &packet))
+		return 1;
+	netns = bpf_get_netns_cookie(skb);
+	flow = find_flow(netns, &packet, &sender);
+	/* Another SYN of another start: the tuple is used again. */
+	if (flow && packet.flags & SYN && !(packet.flags & ACK) && sender == LG_CLIENT && flow->isn != packet.seq)
+		flow = new_flow(netns, &packet, LG_CLIENT);
+	if (!flow) {
+		flow = late_flow(skb, netns, &packet, 1, &sender);
+		late = 1;
+	}
+	side = sender == LG_CLIENT ? LG_SERVER : LG_CLIENT;
+	listening = sk->state == BPF_TCP_LISTEN || sk->state == BPF_TCP_NEW_SYN_RECV;
+	sk = bpf_sk_fullsock(sk);
+	if (sk)
+		owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
+	if (flow) {
+		own = side_of(flow, side);
+		if (!listening) {
+			if (!own->cookie)
+				own->cookie = bpf_get_socket_cookie(skb);
+			/* A connection older than we are is established. */
+			if (!(packet.flags & SYN) && !(own->bits & LG_SIDE_HAS_SOCKET))
+				own->stream |= LG_STREAM_ESTABLISHED;
+		}
+		own->bits |= LG_SIDE_OURS | LG_SIDE_HAS_SOCKET;
+		own->interface = skb->ifindex;
+	}
+	begin_packet(&r, &packet, flow, side, 1, netns, skb->ifindex);
+	if (flow && late)
+		show_flow(&r, owner);
+	if (!flow) {
+		if (indicate(&r, LAYER_INBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 0) == LG_BLOCK)
+			return 0;
+		if (!(packet.flags & SYN) || packet.flags & ACK)
+			return 1;
+		return indicate(&r, LAYER_ALE_AUTH_RECV_ACCEPT(packet.v6),
+				name_owner(&r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON), 0) == LG_PERMIT;
+	}
+	return passed(on_ingress(&r, &packet, flow, owner));
+}
