@@ -1,10 +1,11 @@
 """One namespace and one running trace for all live tests that can share them."""
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.live.lab import Tracer, namespace
+from tests.live.lab import Tracer, inside, namespace
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +28,10 @@ def trace(shared_trace: Tracer) -> Tracer:
     shared_trace.reload("")
     shared_trace.told()
     return shared_trace
+
+
+@pytest.fixture
+def cleared(trace: Tracer, netns: str) -> Iterator[Tracer]:
+    """The shared trace; what a test loads into nftables goes with it."""
+    yield trace
+    subprocess.run(inside(netns, "nft", "flush", "ruleset"), check=True)

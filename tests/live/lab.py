@@ -80,9 +80,22 @@ def inside(netns: str, *words: str) -> list[str]:
     return ["ip", "netns", "exec", netns, *words]
 
 
+@contextmanager
+def neighbour(netns: str) -> Iterator[str]:
+    """Another namespace behind *netns*' interface lg-here, at 10.78.0.2 and fd78::2; yields its name."""
+    with namespace("there") as there:
+        ip("-n", netns, "link", "add", "lg-here", "type", "veth", "peer", "name", "lg-there", "netns", there)
+        for where, name, number in ((netns, "lg-here", 1), (there, "lg-there", 2)):
+            ip("-n", where, "addr", "add", f"10.78.0.{number}/24", "dev", name)
+            ip("-n", where, "addr", "add", f"fd78::{number}/64", "dev", name, "nodad")
+            ip("-n", where, "link", "set", name, "up")
+        yield there
+
+
 def nft(netns: str, rules: str) -> None:
     """Load *rules* in *netns*, never elsewhere."""
-    subprocess.run(inside(netns, "nft", "-f", "-"), input=rules, check=True, capture_output=True, text=True)
+    loaded = subprocess.run(inside(netns, "nft", "-f", "-"), input=rules, capture_output=True, text=True, check=False)
+    assert loaded.returncode == 0, loaded.stderr
 
 
 def control_groups() -> set[str]:
@@ -118,7 +131,11 @@ def join(group: Cgroup) -> None:
         os.close(fd)
 
 
-WITH_ENDS = {**os.environ, "PYTHONPATH": str(HERE)}
+WITH_ENDS = {
+    **os.environ,
+    "PYTHONPATH": str(HERE),
+    "PYTHONHOME": sys.base_prefix,  # for copies of the interpreter, which would not find its library
+}
 
 
 def says(script: str, python: str = sys.executable) -> list[str]:
@@ -238,6 +255,7 @@ class Tracer:
     options: tuple[str, ...] = ()
     lines: list[Line] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    _started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         """Start it, and wait until its command runs."""
@@ -276,6 +294,7 @@ class Tracer:
         self._end()
 
     def _end(self) -> None:
+        self.stop()
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):
             self.process.stdin.close()
@@ -328,12 +347,27 @@ class Tracer:
 
     # --- what tests do with it --------------------------------------------------------------------------------------
 
-    def reload(self, policy: str) -> None:
-        """Put *policy* (TOML) in force."""
+    def try_reload(self, policy: str) -> str:
+        """Let *policy* (TOML) be read again; return what was said of it."""
         self.policy_file.write_text(textwrap.dedent(policy))
         self.process.send_signal(signal.SIGHUP)
-        said = self._until_said(IN_FORCE, STEP_S_MAX)
-        assert " is in force" in said, f"the policy was refused: {self.errors[-5:]} {self.lines[-3:]}"
+        return self._until_said(IN_FORCE, STEP_S_MAX)
+
+    def reload(self, policy: str) -> int:
+        """Put *policy* (TOML) in force; return its version."""
+        said = self.try_reload(policy)
+        refused = [line for line in self.lines if line["kind"] == "error"]
+        assert " is in force" in said, f"the policy was refused: {self.errors[-5:]} {refused[-5:]}"
+        return int(said.rpartition("version ")[2])
+
+    def make_group(self, path: str) -> Cgroup:
+        """Make the control group *path*."""
+        return self._hierarchy.make(path)
+
+    def remove_group(self, group: Cgroup) -> None:
+        """Remove *group*; what still runs there moves to the trace's."""
+        self._hierarchy.remove(group, keep_in=self.cgroup.path)
+        os.close(group.fd)
 
     def start(
         self,
@@ -350,7 +384,7 @@ class Tracer:
             if traced:
                 join(group or self.cgroup)
 
-        return subprocess.Popen(
+        process = subprocess.Popen(
             inside(netns or self.netns, *says(script, python)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -359,6 +393,16 @@ class Tracer:
             preexec_fn=prepare,  # noqa: PLW1509 - between fork and exec it only writes to a file
             env=WITH_ENDS,
         )
+        self._started.append(process)
+        return process
+
+    def stop(self) -> None:
+        """End what was started and still runs."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+        self._started.clear()
 
     def told(self) -> list[Line]:
         """Return the lines since the last call, up to a mark that is made now."""
@@ -399,9 +443,7 @@ class Tracer:
                 process.stdin.flush()
             output, errors = process.communicate(timeout=STEP_S_MAX)
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+            self.stop()
         assert process.returncode == 0, errors
         return Told(json.loads(output) if output.strip() else None, errors, self.told(), before)
 

@@ -507,3 +507,38 @@ def test_fifty_clients_at_once_are_fifty_flows_each_as_documented(trace: Tracer)
         assert until_established(told.steps("client", flow=flow)) == documented["client"][:-2], flow
         assert until_established(told.steps("server", flow=flow)) == [*listening, *documented["server"][3:]], flow
     assert len(told.at("STREAM")) == 200
+
+
+def test_the_same_ends_used_again_are_a_new_flow(trace: Tracer) -> None:
+    told = trace.run("""
+        listener = listen("127.0.0.1", 2100)
+        for _ in range(3):
+            client = socket.socket()
+            client.settimeout(3)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            client.bind(("127.0.0.1", 3100))
+            client.connect(("127.0.0.1", 2100))
+            accepted, _ = listener.accept()
+            accepted.close()
+            client.recv(1)
+            client.close()
+    """)
+    documented = table(ESTABLISHMENT, 4)
+    assert len(told.flows) == 3
+    for flow in told.flows:
+        assert until_established(told.steps("client", flow=flow)) == documented["client"][:-2]
+        assert until_established(told.steps("server", flow=flow)) == documented["server"]
+
+
+def test_a_multipath_socket_is_a_tcp_session_too(trace: Tracer) -> None:
+    told = trace.run("""
+        listener, client = (socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262) for _ in range(2))
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        client.settimeout(3)
+        client.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+    """)
+    documented = table(ESTABLISHMENT, 4)
+    assert until_established(told.steps("client")) == documented["client"][:-2]
+    assert until_established(told.steps("server")) == documented["server"]

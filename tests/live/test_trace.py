@@ -191,3 +191,51 @@ def test_what_already_runs_is_traced_until_it_is_interrupted() -> None:
         assert until_established(told.steps("server")) == documented["server"]
         assert {one["process"]["unit"] for one in told.indications} == {group.path}
         assert parse(output.splitlines())[-1]["command_exit"] is None
+
+
+def test_a_session_that_is_older_than_the_trace_is_authorised_and_can_be_blocked(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text("")
+    script = """
+        listener, client, accepted = pair()
+        pause()
+        client.sendall(b"x")
+        accepted.recv(1)
+        pause()
+        client.sendall(b"y")
+        report(attempt(accepted.recv, 1), attempt(client.recv, 1))
+    """
+    with namespace("older") as own, lab.control_group("older") as group:
+        with (
+            subprocess.Popen(
+                lab.inside(own, *lab.says(script)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                env=lab.WITH_ENDS, preexec_fn=lambda: lab.join(group),
+            ) as session,
+            subprocess.Popen(
+                lab.inside(own, lab.LAYERGATE, "trace", "--policy", str(policy), "--cgroup", group.path, "--json"),
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            ) as trace,
+        ):  # fmt: skip
+            assert session.stdout is not None
+            assert trace.stderr is not None
+            assert trace.stdout is not None
+            assert session.stdout.readline() == "\n"
+            assert group.path in trace.stderr.readline()
+            assert session.stdin is not None
+            session.stdin.write("\n")
+            session.stdin.flush()
+            assert session.stdout.readline() == "\n"
+            policy.write_text('[[filter]]\nname = "no"\nlayer = "ALE_AUTH_RECV_ACCEPT"\naction = "block"\n')
+            trace.send_signal(signal.SIGHUP)
+            assert "in force" in trace.stderr.readline()
+            assert '["ECONNABORTED", "ECONNRESET"]' in session.communicate("\n", timeout=10)[0]
+            trace.send_signal(signal.SIGINT)
+            lines = parse(trace.stdout.read().splitlines())
+            assert trace.wait(10) == 0
+        again = [(one["host"], one["layer"], one["action"]) for one in lines if one.get("reauthorize")]
+        assert again == [
+            ("client", "FWPM_LAYER_ALE_AUTH_CONNECT_V4", "permit"),
+            ("server", "FWPM_LAYER_ALE_AUTH_RECV_ACCEPT_V4", "permit"),
+            ("server", "FWPM_LAYER_ALE_AUTH_RECV_ACCEPT_V4", "block"),
+            ("server", "FWPM_LAYER_ALE_AUTH_RECV_ACCEPT_V4_DISCARD", "permit"),
+        ]
