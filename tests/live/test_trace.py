@@ -209,7 +209,8 @@ def test_a_session_that_is_older_than_the_trace_is_authorised_and_can_be_blocked
         with (
             subprocess.Popen(
                 lab.inside(own, *lab.says(script)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                env=lab.WITH_ENDS, preexec_fn=lambda: lab.join(group),
+                env=lab.WITH_ENDS,
+                preexec_fn=lambda: lab.join(group),  # noqa: PLW1509 - between fork and exec it only writes to a file
             ) as session,
             subprocess.Popen(
                 lab.inside(own, lab.LAYERGATE, "trace", "--policy", str(policy), "--cgroup", group.path, "--json"),

@@ -33,6 +33,7 @@ BLOCK: Final = 2
 GOTO_MATCHED: Final = 0xFFFFFFFF
 GOTO_END: Final = 0xFFFFFFFE
 LAYERS: Final = 99
+LAYER_MASK: Final = 127
 SLOTS: Final = 2
 UNITS_DEEP: Final = 6
 CLIENT: Final = 0
@@ -65,6 +66,7 @@ SIDE_STEALTH: Final = 32
 SIDE_DISCARD_SHOWN: Final = 64
 SIDE_HAS_SOCKET: Final = 128
 SIDE_ASKED: Final = 256
+SIDE_TIME_WAIT: Final = 512
 STREAM_OUT_KNOWN: Final = 1
 STREAM_IN_KNOWN: Final = 2
 STREAM_ESTABLISHED: Final = 4
@@ -140,11 +142,11 @@ TEST_HARD: Final = 13  # at 59
 TEST_PAD: Final = 14  # at 60
 
 # struct lg_header
-HEADER: Final = Struct("<II99I99I")
+HEADER: Final = Struct("<II128I128I")
 HEADER_VERSION: Final = 0  # at 0
 HEADER_UNITS: Final = 1  # at 4
-HEADER_LAYER_VERSION: Final = slice(2, 101)  # at 8
-HEADER_TEST_COUNT: Final = slice(101, 200)  # at 404
+HEADER_LAYER_VERSION: Final = slice(2, 130)  # at 8
+HEADER_TEST_COUNT: Final = slice(130, 258)  # at 520
 
 # struct lg_control
 CONTROL: Final = Struct("<QQII")
@@ -185,11 +187,17 @@ OWNER_PAD: Final = 19  # at 119
 # struct lg_flow_key
 FLOW_KEY: Final = Struct("<Q2Q2QHHI")
 FLOW_KEY_NETNS: Final = 0  # at 0
-FLOW_KEY_CLIENT: Final = slice(1, 3)  # at 8
-FLOW_KEY_SERVER: Final = slice(3, 5)  # at 24
-FLOW_KEY_CLIENT_PORT: Final = 5  # at 40
-FLOW_KEY_SERVER_PORT: Final = 6  # at 42
+FLOW_KEY_LOW: Final = slice(1, 3)  # at 8
+FLOW_KEY_HIGH: Final = slice(3, 5)  # at 24
+FLOW_KEY_LOW_PORT: Final = 5  # at 40
+FLOW_KEY_HIGH_PORT: Final = 6  # at 42
 FLOW_KEY_V6: Final = 7  # at 44
+
+# struct lg_alias
+ALIAS: Final = Struct("<48sII")
+ALIAS_KEY: Final = 0  # at 0
+ALIAS_CLIENT_IS_LOW: Final = 1  # at 48
+ALIAS_PAD: Final = 2  # at 52
 
 # struct lg_address
 ADDRESS: Final = Struct("<Q2QII")
@@ -222,13 +230,15 @@ SIDE_INTERFACE: Final = 8  # at 40
 SIDE_PAD: Final = 9  # at 44
 
 # struct lg_flow
-FLOW: Final = Struct("<QQII96s288s")
+FLOW: Final = Struct("<QQIIII96s288s")
 FLOW_ID: Final = 0  # at 0
 FLOW_CHANGED: Final = 1  # at 8
 FLOW_ISN: Final = 2  # at 16
 FLOW_OWN_DROPS: Final = 3  # at 20
-FLOW_SIDE: Final = 4  # at 24
-FLOW_CACHED: Final = 5  # at 120
+FLOW_CLIENT_IS_LOW: Final = 4  # at 24
+FLOW_PAD: Final = 5  # at 28
+FLOW_SIDE: Final = 6  # at 32
+FLOW_CACHED: Final = 7  # at 128
 
 # struct lg_reset
 RESET: Final = Struct("<Q2Q2QHHIII")

@@ -33,6 +33,7 @@ class Command(enum.IntEnum):
     OBJ_GET = 7
     PROG_TEST_RUN = 10
     RAW_TRACEPOINT_OPEN = 17
+    MAP_LOOKUP_BATCH = 24
     MAP_UPDATE_BATCH = 26
     LINK_CREATE = 28
     LINK_UPDATE = 29
@@ -61,10 +62,10 @@ class Attach(enum.IntEnum):
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def bpf(command: Command, attributes: bytes) -> int:
-    """Make the system call of BPF. Returns its result; raises OSError."""
-    buffer = ctypes.create_string_buffer(attributes, _ATTR_BYTES)
-    result: int = _libc.syscall(_SYS_BPF, int(command), ctypes.byref(buffer), _ATTR_BYTES)
+def bpf(command: Command, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
+    """Make the system call of BPF; a buffer of *attributes* is written back to. Returns its result; raises OSError."""
+    buffer = ctypes.create_string_buffer(attributes, _ATTR_BYTES) if isinstance(attributes, bytes) else attributes
+    result: int = _libc.syscall(_SYS_BPF, int(command), ctypes.byref(buffer), ctypes.sizeof(buffer))
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), command.name)

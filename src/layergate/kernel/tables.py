@@ -100,7 +100,7 @@ class Tables:
     def put(self, compiled: Compiled) -> None:
         """Put *compiled* in force, in place of what was. Raises OSError, with the old version still in force."""
         slot = (self._control.active + 1) % layout.SLOTS
-        counts, versions = [0] * layout.LAYERS, [1] * layout.LAYERS
+        counts, versions = [0] * (layout.LAYER_MASK + 1), [1] * (layout.LAYER_MASK + 1)
         for layer, number in compiled.layer_versions.items():
             versions[layer] = number
         arrays: dict[int, int] = {}

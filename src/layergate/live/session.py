@@ -36,9 +36,11 @@ from layergate.model import InputError, NotSupportedError, Policy, PolicyError, 
 from layergate.store import succeed
 
 UPKEEP_S: Final = 0.5
-SWEEP_S: Final = 10.0
-# A TIME_WAIT lasts 60 s and may still answer; a handshake that never ends is given up after 127 s.
-CLOSED_KEPT_NS: Final = 65_000_000_000
+SWEEP_S: Final = 2.0
+# The last segments of a closed flow may be on their way; a TIME_WAIT lasts 60 s; a handshake is given up after 127 s.
+CLOSED_KEPT_NS: Final = 2_000_000_000
+WAITING_KEPT_NS: Final = 65_000_000_000
+FLOWS_MANY: Final = 150_000  # of 262,144
 OPENING_KEPT_NS: Final = 130_000_000_000
 REASON_PREFIX: Final = "SKB_DROP_REASON_"
 
@@ -240,17 +242,18 @@ class Session:
     def _sweep(self) -> None:
         """Forget flows that ended, and handshakes that never did."""
         now = time.monotonic_ns()
-        for key in self.programs.flows.keys():  # noqa: SIM118 (a map, not a dict)
-            value = self.programs.flows.get(key)
-            if value is None:
-                continue
+        flows = list(self.programs.flows.items())
+        # A TIME_WAIT may still answer for a minute; where room is scarce, its flow is forgotten sooner.
+        waiting_ns = WAITING_KEPT_NS if len(flows) < FLOWS_MANY else CLOSED_KEPT_NS
+        for key, value in flows:
             flow = layout.FLOW.unpack(value)
             sides = list(layout.SIDE.iter_unpack(flow[layout.FLOW_SIDE]))
             ours = [side for side in sides if side[layout.SIDE_BITS] & layout.SIDE_OURS]
             age = now - flow[layout.FLOW_CHANGED]
             closed = all(side[layout.SIDE_BITS] & layout.SIDE_CLOSED for side in ours)
             opened = any(side[layout.SIDE_STREAM] & layout.STREAM_ESTABLISHED for side in ours)
-            if (closed and age > CLOSED_KEPT_NS) or (not opened and age > OPENING_KEPT_NS):
+            waits = any(side[layout.SIDE_BITS] & layout.SIDE_TIME_WAIT for side in ours)
+            if (closed and age > (waiting_ns if waits else CLOSED_KEPT_NS)) or (not opened and age > OPENING_KEPT_NS):
                 self.programs.flows.delete(key)
 
     @cached_property

@@ -136,7 +136,7 @@ static __always_inline __u32 layer_version(__u32 layer)
 	__u32 slot;
 	struct lg_header *header = policy(&slot);
 
-	return header && layer < LG_LAYERS ? header->layer_version[layer] : 0;
+	return header ? header->layer_version[layer & LG_LAYER_MASK] : 0;
 }
 
 static __always_inline __u32 fields_of(__u32 layer)
@@ -219,10 +219,10 @@ static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 presen
 	if (!header)
 		return LG_PERMIT;
 	r->version = header->version;
-	tests = header->test_count[layer];
+	tests = header->test_count[layer & LG_LAYER_MASK];
 	if (!tests)
 		return LG_PERMIT;
-	if (cached && cached->action && cached->version == header->layer_version[layer] &&
+	if (cached && cached->action && cached->version == header->layer_version[layer & LG_LAYER_MASK] &&
 	    cached->interface == r->scalar[LG_FIELD_INTERFACE_INDEX]) {
 		r->filter = cached->filter;
 		r->sublayer = cached->sublayer;
@@ -240,7 +240,7 @@ static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 presen
 		cached->sublayer = r->sublayer;
 		cached->hard = r->hard;
 		cached->interface = r->scalar[LG_FIELD_INTERFACE_INDEX];
-		cached->version = header->layer_version[layer];
+		cached->version = header->layer_version[layer & LG_LAYER_MASK];
 		cached->action = r->action;
 	}
 	return r->action;
@@ -249,7 +249,7 @@ static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 presen
 /* Decide, write it down, and where it is blocked show it at the layer's discard twin. Returns the action.
  *
  * A global function, as all are that need not return a pointer: the verifier looks at each once, not at every call. */
-__noinline int indicate(struct lg_record *r, __u32 layer, __u32 present, struct lg_cached *cached)
+__noinline int indicate_at(struct lg_record *r, __u32 layer, __u32 present, struct lg_cached *cached)
 {
 	__u64 filter;
 	__u16 error;
@@ -269,6 +269,20 @@ __noinline int indicate(struct lg_record *r, __u32 layer, __u32 present, struct 
 		r->error = error;
 	}
 	return action;
+}
+
+/* As indicate_at, and at no cost where the layer has no filters and nobody wants to hear of permits. */
+static __always_inline int indicate(struct lg_record *r, __u32 layer, __u32 present, struct lg_cached *cached)
+{
+	struct lg_header *header;
+	__u32 slot;
+
+	if (config.emit < LG_EMIT_ALL) {
+		header = policy(&slot);
+		if (header && !header->test_count[layer & LG_LAYER_MASK])
+			return LG_PERMIT;
+	}
+	return indicate_at(r, layer, present, cached);
 }
 
 #endif

@@ -8,7 +8,8 @@
 #include "flow.h"
 
 /* `packet` names the ends: as its local end would send it. */
-__noinline int on_close(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, int listener)
+/* `from` is the state that it leaves: from these a TIME_WAIT stays behind. */
+__noinline int on_close(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u32 from)
 {
 	struct lg_record r = {};
 	struct lg_flow *flow = 0;
@@ -17,7 +18,7 @@ __noinline int on_close(struct lg_packet *packet, struct lg_owner *owner, __u64 
 
 	if (!packet)
 		return 1;
-	if (listener) {
+	if (from == BPF_TCP_LISTEN) {
 		begin_packet(&r, packet, 0, LG_SERVER, 0, netns, 0);
 		r.cookie = owner ? owner->cookie : 0;
 		present &= ~(KNOWS(IP_REMOTE_ADDRESS) | KNOWS(IP_REMOTE_PORT));
@@ -31,6 +32,8 @@ __noinline int on_close(struct lg_packet *packet, struct lg_owner *owner, __u64 
 		if (own->bits & LG_SIDE_CLOSED)
 			return 1;
 		own->bits |= LG_SIDE_CLOSED;
+		if (from == BPF_TCP_FIN_WAIT1 || from == BPF_TCP_FIN_WAIT2 || from == BPF_TCP_CLOSING)
+			own->bits |= LG_SIDE_TIME_WAIT;
 		flow->changed = bpf_ktime_get_ns();
 		begin_packet(&r, packet, flow, side, 0, netns, own->interface);
 	}

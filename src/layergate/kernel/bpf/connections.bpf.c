@@ -120,7 +120,7 @@ __noinline int forget_flow(struct lg_packet *packet, __u64 netns)
 	flow = find_flow(netns, packet, &sender);
 	if (!flow)
 		return 0;
-	key_of(&key, netns, packet, sender == LG_SERVER);
+	key_of(&key, netns, packet);
 	return bpf_map_delete_elem(&lg_flows, &key);
 }
 
@@ -161,7 +161,7 @@ int lg_sockops(struct bpf_sock_ops *ctx)
 		}
 		return passed(on_established(&packet, owner, netns, cookie, LG_SERVER));
 	case BPF_SOCK_OPS_STATE_CB:
-		on_close(&packet, owner, netns, from == BPF_TCP_LISTEN);
+		on_close(&packet, owner, netns, from);
 		forget_flow(&packet, netns);
 		return 1;
 	}

@@ -10,6 +10,7 @@
 #include "classify.h"
 
 #define TCP 6
+#define STREAM_SOCKET 1 /* SOCK_STREAM; the kernel's own socket for RST and TIME_WAIT is raw */
 #define FIN 0x01
 #define SYN 0x02
 #define RST 0x04
@@ -118,6 +119,11 @@ static __always_inline void take_tcp(struct lg_packet *packet, const struct tcp_
 /* Whether `skb` is a TCP segment; if so, what it says. Offsets are from the network header, with and without Ethernet. */
 __noinline int parse(struct __sk_buff *skb, struct lg_packet *packet)
 {
+	/* Both headers as they mostly stand: nothing between them. */
+	struct {
+		struct ipv4_header ip;
+		struct tcp_header tcp;
+	} both;
 	struct tcp_header tcp;
 	__u32 offset, bytes;
 
@@ -126,6 +132,18 @@ __noinline int parse(struct __sk_buff *skb, struct lg_packet *packet)
 	if (skb->protocol == bpf_htons(0x0800)) {
 		struct ipv4_header ip;
 
+		if (!bpf_skb_load_bytes_relative(skb, 0, &both, sizeof(both), BPF_HDR_START_NET) &&
+		    both.ip.version_words == 0x45 && both.ip.protocol == TCP && !(both.ip.fragment & bpf_htons(0x1fff))) {
+			packet->source[1] = bpf_ntohl(both.ip.source);
+			packet->destination[1] = bpf_ntohl(both.ip.destination);
+			packet->v6 = 0;
+			offset = sizeof(both.ip);
+			bytes = bpf_ntohs(both.ip.total) - offset;
+			if (skb->gso_segs > 1 || bytes > 0xffff)
+				bytes = skb->len - (skb->len > offset ? offset : 0);
+			take_tcp(packet, &both.tcp, bytes);
+			return 1;
+		}
 		if (bpf_skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
 			return 0;
 		if (ip.protocol != TCP || ip.fragment & bpf_htons(0x1fff))
@@ -171,19 +189,30 @@ __noinline int parse(struct __sk_buff *skb, struct lg_packet *packet)
 	return 1;
 }
 
-static __always_inline void key_of(struct lg_flow_key *key, __u64 netns, const struct lg_packet *packet, int swapped)
+/* The key of a packet's flow. Returns whether the sender is the lower end. */
+static __always_inline int key_of(struct lg_flow_key *key, __u64 netns, const struct lg_packet *packet)
 {
-	const __u64 *client = swapped ? packet->destination : packet->source;
-	const __u64 *server = swapped ? packet->source : packet->destination;
+	int order = compare(packet->source, packet->destination);
+	int low = order ? order < 0 : packet->source_port <= packet->destination_port;
 
 	key->netns = netns;
-	key->client[0] = client[0];
-	key->client[1] = client[1];
-	key->server[0] = server[0];
-	key->server[1] = server[1];
-	key->client_port = swapped ? packet->destination_port : packet->source_port;
-	key->server_port = swapped ? packet->source_port : packet->destination_port;
 	key->v6 = packet->v6;
+	if (low) {
+		key->low[0] = packet->source[0];
+		key->low[1] = packet->source[1];
+		key->high[0] = packet->destination[0];
+		key->high[1] = packet->destination[1];
+		key->low_port = packet->source_port;
+		key->high_port = packet->destination_port;
+	} else {
+		key->low[0] = packet->destination[0];
+		key->low[1] = packet->destination[1];
+		key->high[0] = packet->source[0];
+		key->high[1] = packet->source[1];
+		key->low_port = packet->destination_port;
+		key->high_port = packet->source_port;
+	}
+	return low;
 }
 
 /* The flow of a packet, and which side sent it. */
@@ -191,18 +220,15 @@ static __noinline struct lg_flow *find_flow(__u64 netns, const struct lg_packet 
 {
 	struct lg_flow_key key = {};
 	struct lg_flow *flow;
+	__u32 low;
 
 	if (!packet || !sender)
 		return 0;
-	key_of(&key, netns, packet, 0);
+	low = key_of(&key, netns, packet);
 	flow = bpf_map_lookup_elem(&lg_flows, &key);
-	if (flow) {
-		*sender = LG_CLIENT;
-		return flow;
-	}
-	key_of(&key, netns, packet, 1);
-	*sender = LG_SERVER;
-	return bpf_map_lookup_elem(&lg_flows, &key);
+	if (flow)
+		*sender = low == flow->client_is_low ? LG_CLIENT : LG_SERVER;
+	return flow;
 }
 
 /* A new flow between the packet's ends; `sender` is the side that sent it. */
@@ -211,7 +237,7 @@ static __noinline struct lg_flow *new_flow(__u64 netns, const struct lg_packet *
 	struct lg_flow_key key = {};
 	struct lg_control *control;
 	struct lg_flow *flow;
-	__u32 zero = 0;
+	__u32 zero = 0, low;
 
 	if (!packet)
 		return 0;
@@ -219,7 +245,7 @@ static __noinline struct lg_flow *new_flow(__u64 netns, const struct lg_packet *
 	flow = bpf_map_lookup_elem(&lg_no_flow, &zero);
 	if (!control || !flow)
 		return 0;
-	key_of(&key, netns, packet, sender == LG_SERVER);
+	low = key_of(&key, netns, packet);
 	if (bpf_map_update_elem(&lg_flows, &key, flow, BPF_ANY)) {
 		count(LG_STAT_FLOWS_FULL);
 		return 0;
@@ -230,6 +256,7 @@ static __noinline struct lg_flow *new_flow(__u64 netns, const struct lg_packet *
 	flow->id = __sync_fetch_and_add(&control->flows, 1) + 1;
 	flow->changed = bpf_ktime_get_ns();
 	flow->isn = packet->seq;
+	flow->client_is_low = sender == LG_CLIENT ? low : !low;
 	return flow;
 }
 

@@ -44,6 +44,7 @@
 #define LG_GOTO_END 0xfffffffe
 
 #define LG_LAYERS 99
+#define LG_LAYER_MASK 127
 #define LG_SLOTS 2
 #define LG_UNITS_DEEP 6
 
@@ -88,6 +89,7 @@
 #define LG_SIDE_DISCARD_SHOWN 64
 #define LG_SIDE_HAS_SOCKET 128
 #define LG_SIDE_ASKED 256
+#define LG_SIDE_TIME_WAIT 512
 
 /* What is known of a side's stream. */
 #define LG_STREAM_OUT_KNOWN 1
@@ -175,8 +177,8 @@ struct lg_test {
 struct lg_header {
 	__u32 version;
 	__u32 units;
-	__u32 layer_version[99];
-	__u32 test_count[99];
+	__u32 layer_version[128]; /* by layer; as many as a mask bounds (LG_LAYER_MASK) */
+	__u32 test_count[128];
 };
 
 struct lg_control {
@@ -217,13 +219,21 @@ struct lg_owner {
 	__u8 pad;
 };
 
+/* A flow by its ends, the lower one first: both directions have one key. */
 struct lg_flow_key {
 	__u64 netns;
-	__u64 client[2];
-	__u64 server[2];
-	__u16 client_port;
-	__u16 server_port;
+	__u64 low[2];
+	__u64 high[2];
+	__u16 low_port;
+	__u16 high_port;
 	__u32 v6;
+};
+
+/* The flow that a tuple on the wire is, where NAT rewrote it, and which end of that tuple is the client's. */
+struct lg_alias {
+	struct lg_flow_key key;
+	__u32 client_is_low;
+	__u32 pad;
 };
 
 /* An address of the host itself: a connect to it is loopback, whatever its interface. */
@@ -263,6 +273,8 @@ struct lg_flow {
 	__u64 changed; /* when it last opened or closed, ns */
 	__u32 isn;
 	__u32 own_drops;
+	__u32 client_is_low;
+	__u32 pad;
 	struct lg_side side[2];
 	struct lg_cached cached[12];
 };

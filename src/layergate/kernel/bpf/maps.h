@@ -113,12 +113,12 @@ struct {
 	__type(value, __u32);
 } lg_own_addresses SEC(".maps");
 
-/* Where NAT rewrites our own packets: the tuple on the wire (sender as client) -> the flow's key. */
+/* Where NAT rewrites our own packets: the tuple on the wire -> the flow. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, struct lg_flow_key);
-	__type(value, struct lg_flow_key);
+	__type(value, struct lg_alias);
 } lg_aliases SEC(".maps");
 
 /* Sockets that user space is to destroy, by cookie. */

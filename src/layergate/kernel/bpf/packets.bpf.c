@@ -172,7 +172,7 @@ int lg_egress(struct __sk_buff *skb)
 		return 1;
 	sk = bpf_sk_fullsock(sk);
 	/* The kernel's own sockets (RST, TIME_WAIT) are left to tcx. */
-	if (!sk || sk->protocol != TCP)
+	if (!sk || sk->protocol != TCP || sk->type != STREAM_SOCKET)
 		return 1;
 	netns = bpf_get_netns_cookie(skb);
 	flow = find_flow(netns, &packet, &sender);

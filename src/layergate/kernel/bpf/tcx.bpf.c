@@ -88,17 +88,18 @@ static __noinline int listener_of(struct __sk_buff *skb, const struct lg_packet 
 
 static __noinline struct lg_flow *find_aliased(const struct lg_packet *packet, __u32 *sender)
 {
-	struct lg_flow_key key = {}, *to;
+	struct lg_flow_key key = {};
+	struct lg_alias *alias;
+	__u32 low;
 
 	if (!packet || !sender)
 		return 0;
-	key_of(&key, config.netns, packet, 1);
-	to = bpf_map_lookup_elem(&lg_aliases, &key);
-	if (!to)
+	low = key_of(&key, config.netns, packet);
+	alias = bpf_map_lookup_elem(&lg_aliases, &key);
+	if (!alias)
 		return 0;
-	key = *to;
-	*sender = key.v6 >> 1 ? LG_CLIENT : LG_SERVER;
-	key.v6 &= 1;
+	*sender = low == alias->client_is_low ? LG_CLIENT : LG_SERVER;
+	key = alias->key;
 	return bpf_map_lookup_elem(&lg_flows, &key);
 }
 
@@ -201,12 +202,14 @@ int lg_tcx_ingress(struct __sk_buff *skb)
 /* The packet as its socket sees it, where NAT rewrote what goes to the wire. */
 static __noinline struct lg_flow *find_by_socket(struct bpf_sock *sk, struct lg_packet *packet, __u32 *sender)
 {
-	struct lg_flow_key wire = {}, key = {};
+	struct lg_flow_key wire = {};
+	struct lg_alias alias = {};
 	struct lg_flow *flow;
+	__u32 low;
 
 	if (!sk || !packet || !sender)
 		return 0;
-	key_of(&wire, config.netns, packet, 0);
+	low = key_of(&wire, config.netns, packet);
 	if (packet->v6) {
 		FROM_V6(packet->source, sk->src_ip6);
 		FROM_V6(packet->destination, sk->dst_ip6);
@@ -219,10 +222,9 @@ static __noinline struct lg_flow *find_by_socket(struct bpf_sock *sk, struct lg_
 	flow = find_flow(config.netns, packet, sender);
 	if (!flow)
 		return 0;
-	key_of(&key, config.netns, packet, *sender == LG_SERVER);
-	/* The answer to it comes to whoever sent it: bit 1 of v6 says that the server answers (the sender is the client). */
-	key.v6 |= *sender == LG_SERVER ? 2 : 0;
-	bpf_map_update_elem(&lg_aliases, &wire, &key, BPF_ANY);
+	key_of(&alias.key, config.netns, packet);
+	alias.client_is_low = *sender == LG_CLIENT ? low : !low;
+	bpf_map_update_elem(&lg_aliases, &wire, &alias, BPF_ANY);
 	return flow;
 }
 
@@ -239,15 +241,20 @@ int lg_tcx_egress(struct __sk_buff *skb)
 
 	if (!parse(skb, &packet))
 		return TCX_NEXT;
+	flow = find_flow(config.netns, &packet, &sender);
 	/* A segment of a socket of the cgroup: its hook has shown the transport layer. A SYN-ACK has its request's. */
 	if (sk) {
 		int asked = sk->state == BPF_TCP_NEW_SYN_RECV;
 
 		sk = bpf_sk_fullsock(sk);
-		if (asked || (sk && sk->protocol == TCP))
-			shown = bpf_skb_ancestor_cgroup_id(skb, config.cgroup_level) == config.cgroup;
+		if (asked || (sk && sk->protocol == TCP && sk->type == STREAM_SOCKET)) {
+			if (flow)
+				shown = (side_of(flow, sender)->bits & (LG_SIDE_OURS | LG_SIDE_HAS_SOCKET)) ==
+					(LG_SIDE_OURS | LG_SIDE_HAS_SOCKET);
+			if (!shown)
+				shown = bpf_skb_ancestor_cgroup_id(skb, config.cgroup_level) == config.cgroup;
+		}
 	}
-	flow = find_flow(config.netns, &packet, &sender);
 	if (!flow && shown && sk)
 		flow = find_by_socket(sk, &packet, &sender);
 	if (!flow && config.interface) {

@@ -86,7 +86,7 @@ static __always_inline int end_of_old(struct sock *sk, int from)
 	packet.v6 = owner->v6;
 	remote_end(&packet, sk);
 	netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, net_cookie);
-	return on_close(&packet, owner, netns, from == BPF_TCP_LISTEN);
+	return on_close(&packet, owner, netns, from);
 }
 
 SEC("tp_btf/inet_sock_set_state")
