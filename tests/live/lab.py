@@ -143,15 +143,30 @@ def says(script: str, python: str = sys.executable) -> list[str]:
     return [python, "-B", "-c", f"from ends import *\n{textwrap.dedent(script)}"]
 
 
+def start_in(netns: str, group: Cgroup | None, script: str) -> subprocess.Popen[str]:
+    """Start *script* in *netns* and, where it is given, in *group*."""
+
+    def prepare() -> None:
+        if group:
+            join(group)
+
+    return subprocess.Popen(
+        inside(netns, *says(script)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=WITH_ENDS,
+        preexec_fn=prepare,  # noqa: PLW1509 - between fork and exec it only writes to a file
+    )
+
+
 def run_in(netns: str, group: Cgroup | None, script: str, seconds: float = STEP_S_MAX) -> object:
     """Run *script* to its end in *netns* and, where it is given, in *group*; return what it reported."""
-    ended = subprocess.run(
-        inside(netns, *says(script)),
-        capture_output=True, text=True, timeout=seconds, check=False, env=WITH_ENDS,
-        preexec_fn=lambda: join(group) if group else None,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout) if ended.stdout.strip() else None
+    with start_in(netns, group, script) as process:
+        output, errors = process.communicate(timeout=seconds)
+    assert process.returncode == 0, errors
+    return json.loads(output) if output.strip() else None
 
 
 # --- what is told ---------------------------------------------------------------------------------------------------

@@ -302,3 +302,42 @@ def test_no_other_way_to_connect_goes_round_a_block(trace: Tracer, protocol: int
     """)
     assert told.report == ["EPERM"]
     assert not told.at("OUTBOUND_TRANSPORT")
+
+
+@pytest.mark.parametrize(
+    "at,more",
+    [
+        ("ALE_AUTH_LISTEN", ""),
+        ("ALE_RESOURCE_ASSIGNMENT", 'when = { flags = { all = ["implicit_bind"] } }'),
+        ("ALE_BIND_REDIRECT", 'when = { flags = { all = ["implicit_bind"] } }'),
+    ],
+)
+def test_a_blocked_listen_that_was_not_bound_fails_too(trace: Tracer, at: str, more: str) -> None:
+    trace.reload(block(at, more))
+    told = trace.run("""
+        listener = socket.socket()
+        listener.settimeout(1)
+        listener.listen()
+        port = listener.getsockname()[1]
+        report(attempt(listener.accept), attempt(connect, "127.0.0.1", port, bound=("127.0.0.1", 0), seconds=0.3))
+    """)
+    assert isinstance(told.report, list)
+    assert told.report[0] == "EINVAL"
+    assert told.report[1] in ("timeout", "ECONNREFUSED")
+
+
+def test_a_packet_of_a_flow_that_was_not_to_be_established_names_that_layer(trace: Tracer) -> None:
+    trace.reload(block("ALE_FLOW_ESTABLISHED", 'when = { direction = "inbound" }'))
+    told = trace.run("""
+        listener = listen()
+        for _ in range(10):
+            client = socket.socket()
+            client.settimeout(1)
+            attempt(client.connect, listener.getsockname())
+            attempt(client.sendall, b"x")
+        time.sleep(0.2)
+    """)
+    assert {(line["filter_name"], line["layer"]) for line in told.drops} <= {
+        ("no", "FWPM_LAYER_ALE_FLOW_ESTABLISHED_V4")
+    }
+    assert told.drops

@@ -207,11 +207,7 @@ def test_a_session_that_is_older_than_the_trace_is_authorised_and_can_be_blocked
     """
     with namespace("older") as own, lab.control_group("older") as group:
         with (
-            subprocess.Popen(
-                lab.inside(own, *lab.says(script)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                env=lab.WITH_ENDS,
-                preexec_fn=lambda: lab.join(group),  # noqa: PLW1509 - between fork and exec it only writes to a file
-            ) as session,
+            lab.start_in(own, group, script) as session,
             subprocess.Popen(
                 lab.inside(own, lab.LAYERGATE, "trace", "--policy", str(policy), "--cgroup", group.path, "--json"),
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

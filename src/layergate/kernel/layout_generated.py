@@ -149,11 +149,13 @@ HEADER_LAYER_VERSION: Final = slice(2, 130)  # at 8
 HEADER_TEST_COUNT: Final = slice(130, 258)  # at 520
 
 # struct lg_control
-CONTROL: Final = Struct("<QQII")
+CONTROL: Final = Struct("<QQIIII")
 CONTROL_FLOWS: Final = 0  # at 0
 CONTROL_HEARTBEAT: Final = 1  # at 8
 CONTROL_ACTIVE: Final = 2  # at 16
 CONTROL_SEEDED: Final = 3  # at 20
+CONTROL_TRANSLATED: Final = 4  # at 24
+CONTROL_PAD: Final = 5  # at 28
 
 # struct lg_exe_key
 EXE_KEY: Final = Struct("<QII")
@@ -227,7 +229,7 @@ SIDE_NEXT_IN: Final = 5  # at 28
 SIDE_STREAM: Final = 6  # at 32
 SIDE_PENDING: Final = 7  # at 36
 SIDE_INTERFACE: Final = 8  # at 40
-SIDE_PAD: Final = 9  # at 44
+SIDE_BLOCKED_AT: Final = 9  # at 44
 
 # struct lg_flow
 FLOW: Final = Struct("<QQIIII96s288s")

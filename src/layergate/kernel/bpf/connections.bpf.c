@@ -92,6 +92,7 @@ __noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, 
 			own = side_of(flow, side);
 			own->bits |= LG_SIDE_BLOCKED;
 			own->filter = r.filter;
+			own->blocked_at = LAYER_ALE_FLOW_ESTABLISHED(packet->v6);
 		}
 		return 1;
 	}
@@ -103,6 +104,22 @@ __noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, 
 			own->pending = 0;
 		}
 	}
+	return 1;
+}
+
+/* A listener that was blocked can be destroyed from here on: it has its port, and is found by it. */
+__noinline int on_listening(struct lg_packet *packet, struct lg_owner *owner, __u64 netns)
+{
+	struct lg_record r = {};
+
+	if (!packet || !owner || !(owner->bits & LG_OWNER_LISTEN_DENIED))
+		return 1;
+	begin_packet(&r, packet, 0, LG_SERVER, 0, netns, 0);
+	r.cookie = owner->cookie;
+	r.pid = owner->pid;
+	r.address[2] = r.address[3] = 0;
+	r.scalar[LG_FIELD_IP_REMOTE_PORT] = 0;
+	ask_reset(&r);
 	return 1;
 }
 
@@ -160,6 +177,8 @@ int lg_sockops(struct bpf_sock_ops *ctx)
 			owner->cookie = cookie;
 		}
 		return passed(on_established(&packet, owner, netns, cookie, LG_SERVER));
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		return passed(on_listening(&packet, owner, netns));
 	case BPF_SOCK_OPS_STATE_CB:
 		on_close(&packet, owner, netns, from);
 		forget_flow(&packet, netns);

@@ -321,6 +321,83 @@ __noinline int ask_reset(struct lg_record *r)
 	return 0;
 }
 
+/* One word of a socket, read by itself: the verifier allows no arithmetic on its address. */
+#define WORD(field) (*(volatile __u32 *)&(field))
+
+/* Whether NAT rewrote the packet of a connected socket. One that is closed has no ports any more, and tells nothing. */
+static __always_inline int is_rewritten(struct bpf_sock *sk, const struct lg_packet *packet)
+{
+	__u32 source_port = WORD(sk->src_port), destination_port = bpf_ntohs(*(volatile __u16 *)&sk->dst_port);
+	__u32 source4 = WORD(sk->src_ip4), destination4 = WORD(sk->dst_ip4);
+	__u32 source6 = WORD(sk->src_ip6[3]), destination6 = WORD(sk->dst_ip6[3]);
+	__u32 source = packet->v6 ? source6 : source4, destination = packet->v6 ? destination6 : destination4;
+
+	if (!source_port || !destination_port)
+		return 0;
+	return source_port != packet->source_port || destination_port != packet->destination_port ||
+	       bpf_ntohl(source) != (__u32)packet->source[1] || bpf_ntohl(destination) != (__u32)packet->destination[1];
+}
+
+/* The packet as its socket knows it. */
+static __always_inline void take_ends(struct lg_packet *packet, struct bpf_sock *sk)
+{
+	if (packet->v6) {
+		FROM_V6(packet->source, sk->src_ip6);
+		FROM_V6(packet->destination, sk->dst_ip6);
+	} else {
+		packet->source[1] = bpf_ntohl(sk->src_ip4);
+		packet->destination[1] = bpf_ntohl(sk->dst_ip4);
+	}
+	packet->source_port = sk->src_port;
+	packet->destination_port = bpf_ntohs(sk->dst_port);
+}
+
+/* The flow that a packet is of whose tuple NAT rewrote on its way out; the packet then has the tuple of its socket. */
+static __noinline struct lg_flow *find_aliased(__u64 netns, struct lg_packet *packet, __u32 *sender)
+{
+	struct lg_flow_key key = {};
+	struct lg_control *control;
+	struct lg_alias *alias;
+	struct lg_flow *flow;
+	__u32 zero = 0, low, sent;
+
+	control = bpf_map_lookup_elem(&lg_control, &zero);
+	if (!packet || !sender || !control || !control->translated)
+		return 0;
+	low = key_of(&key, netns, packet);
+	alias = bpf_map_lookup_elem(&lg_aliases, &key);
+	if (!alias)
+		return 0;
+	sent = low == alias->client_is_low ? LG_CLIENT : LG_SERVER;
+	key = alias->key;
+	flow = bpf_map_lookup_elem(&lg_flows, &key);
+	if (!flow)
+		return 0;
+	*sender = sent;
+	low = (sent == LG_CLIENT) == flow->client_is_low;
+	packet->source[0] = low ? key.low[0] : key.high[0];
+	packet->source[1] = low ? key.low[1] : key.high[1];
+	packet->source_port = low ? key.low_port : key.high_port;
+	packet->destination[0] = low ? key.high[0] : key.low[0];
+	packet->destination[1] = low ? key.high[1] : key.low[1];
+	packet->destination_port = low ? key.high_port : key.low_port;
+	return flow;
+}
+
+/* The flow that a packet of ours is of, on its way out: NAT may have made its tuple that of another flow. */
+static __noinline struct lg_flow *find_sent(__u64 netns, struct lg_packet *packet, __u32 *sender)
+{
+	struct lg_flow *flow, *aliased;
+
+	if (!packet || !sender)
+		return 0;
+	flow = find_flow(netns, packet, sender);
+	if (flow && side_of(flow, *sender)->bits & LG_SIDE_OURS)
+		return flow;
+	aliased = find_aliased(netns, packet, sender);
+	return aliased ? aliased : flow;
+}
+
 /* A flow that began before us, or whose first packet is this one: whose it is. */
 __noinline int show_flow(struct lg_record *r, struct lg_owner *owner)
 {

@@ -186,6 +186,8 @@ struct lg_control {
 	__u64 heartbeat; /* when user space was last seen, ns */
 	__u32 active; /* the slot in force */
 	__u32 seeded; /* whose the older sockets are is known by now */
+	__u32 translated; /* NAT has rewritten packets of ours: aliases are worth a look */
+	__u32 pad;
 };
 
 struct lg_exe_key {
@@ -264,7 +266,7 @@ struct lg_side {
 	__u32 stream;   /* LG_STREAM_* */
 	__u32 pending; /* bytes that came before the flow was established */
 	__u32 interface;
-	__u32 pad;
+	__u32 blocked_at; /* the layer that blocked the flow */
 };
 
 /* What is remembered of a flow: its sides, and what each layer said of its packets (by side and LG_CACHE_*). */

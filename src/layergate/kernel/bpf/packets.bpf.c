@@ -48,6 +48,7 @@ __noinline int reauthorize(struct lg_record *r, struct lg_flow *flow, struct lg_
 	if (action == LG_BLOCK) {
 		own->bits |= LG_SIDE_BLOCKED;
 		own->filter = r->filter;
+		own->blocked_at = layer;
 		ask_reset(r);
 	}
 	r->scalar[LG_FIELD_FLAGS] &= ~IS_REAUTHORIZE;
@@ -101,6 +102,8 @@ static __noinline struct lg_flow *late_flow(struct __sk_buff *skb, __u64 netns, 
 		*sender = packet->flags & ACK ? LG_SERVER : LG_CLIENT;
 		return new_flow(netns, packet, *sender);
 	}
+	if (packet->flags & RST)
+		return 0;
 	/* A connection older than we are: its local port is a server's if somebody listens there. */
 	local = inbound ? packet->destination : packet->source;
 	port = inbound ? packet->destination_port : packet->source_port;
@@ -137,8 +140,7 @@ __noinline int on_egress(struct lg_record *r, struct lg_packet *packet, struct l
 	if (!(packet->flags & RST)) {
 		if (own->bits & LG_SIDE_BLOCKED) {
 			flow->own_drops++;
-			own_drop(r, own->filter,
-				 side == LG_CLIENT ? LAYER_ALE_AUTH_CONNECT(v6) : LAYER_ALE_AUTH_RECV_ACCEPT(v6));
+			own_drop(r, own->filter, own->blocked_at);
 			return 0;
 		}
 		if (reauthorize(r, flow, owner, side) == LG_BLOCK) {
@@ -175,7 +177,13 @@ int lg_egress(struct __sk_buff *skb)
 	if (!sk || sk->protocol != TCP || sk->type != STREAM_SOCKET)
 		return 1;
 	netns = bpf_get_netns_cookie(skb);
-	flow = find_flow(netns, &packet, &sender);
+	/* Local and remote are the socket's, not the packet's: its destination may be rewritten by now. */
+	if (sk->state != BPF_TCP_LISTEN && is_rewritten(sk, &packet))
+		take_ends(&packet, sk);
+	flow = find_sent(netns, &packet, &sender);
+	/* A SYN-ACK that NAT rewrote: its listener does not tell its ends, its request does, at the interface. */
+	if (sk->state == BPF_TCP_LISTEN && (!flow || !(side_of(flow, sender)->bits & LG_SIDE_OURS)))
+		return 1;
 	if (flow && packet.flags & SYN && !(packet.flags & ACK) && sender == LG_CLIENT)
 		flow->isn = packet.seq;
 	if (!flow) {
@@ -242,8 +250,7 @@ __noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct 
 	}
 	if (own->bits & LG_SIDE_BLOCKED) {
 		flow->own_drops++;
-		own_drop(r, own->filter,
-			 side == LG_CLIENT ? LAYER_ALE_AUTH_CONNECT(v6) : LAYER_ALE_AUTH_RECV_ACCEPT(v6));
+		own_drop(r, own->filter, own->blocked_at);
 		return 0;
 	}
 	if (reauthorize(r, flow, owner, side) == LG_BLOCK) {

@@ -86,23 +86,6 @@ static __noinline int listener_of(struct __sk_buff *skb, const struct lg_packet 
 	return state ? (whose == NOBODY ? FOREIGN : whose) : NOBODY;
 }
 
-static __noinline struct lg_flow *find_aliased(const struct lg_packet *packet, __u32 *sender)
-{
-	struct lg_flow_key key = {};
-	struct lg_alias *alias;
-	__u32 low;
-
-	if (!packet || !sender)
-		return 0;
-	low = key_of(&key, config.netns, packet);
-	alias = bpf_map_lookup_elem(&lg_aliases, &key);
-	if (!alias)
-		return 0;
-	*sender = low == alias->client_is_low ? LG_CLIENT : LG_SERVER;
-	key = alias->key;
-	return bpf_map_lookup_elem(&lg_flows, &key);
-}
-
 /* A SYN comes in: does it begin a flow that concerns us? Returns it, with the server's side marked. */
 static __noinline struct lg_flow *on_syn(struct __sk_buff *skb, struct lg_packet *packet, struct lg_flow *flow,
 					 struct lg_record *r)
@@ -144,7 +127,7 @@ int lg_tcx_ingress(struct __sk_buff *skb)
 {
 	struct lg_packet packet = {};
 	struct lg_record r = {};
-	struct lg_flow *flow;
+	struct lg_flow *flow, *aliased;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT, side;
 	int whose = NOBODY;
@@ -152,8 +135,13 @@ int lg_tcx_ingress(struct __sk_buff *skb)
 	if (!parse(skb, &packet))
 		return TCX_NEXT;
 	flow = find_flow(config.netns, &packet, &sender);
-	if (!flow)
-		flow = find_aliased(&packet, &sender);
+	/* An answer to what NAT rewrote; the tuple on the wire may be a flow too, of its other end on this host. */
+	if ((packet.flags & (SYN | ACK)) != SYN &&
+	    (!flow || !(side_of(flow, sender == LG_CLIENT ? LG_SERVER : LG_CLIENT)->bits & LG_SIDE_OURS))) {
+		aliased = find_aliased(config.netns, &packet, &sender);
+		if (aliased)
+			flow = aliased;
+	}
 	if (packet.flags & SYN && !(packet.flags & ACK)) {
 		if (!flow)
 			sender = LG_CLIENT;
@@ -199,64 +187,63 @@ int lg_tcx_ingress(struct __sk_buff *skb)
 	return TCX_NEXT;
 }
 
-/* The packet as its socket sees it, where NAT rewrote what goes to the wire. */
+/* The flow of a socket whose packet NAT rewrote; the tuple on the wire is kept, for the answer comes to it. */
 static __noinline struct lg_flow *find_by_socket(struct bpf_sock *sk, struct lg_packet *packet, __u32 *sender)
 {
 	struct lg_flow_key wire = {};
 	struct lg_alias alias = {};
+	struct lg_control *control;
 	struct lg_flow *flow;
-	__u32 low;
+	__u32 zero = 0, low;
 
-	if (!sk || !packet || !sender)
+	control = bpf_map_lookup_elem(&lg_control, &zero);
+	if (!sk || !packet || !sender || !control)
 		return 0;
 	low = key_of(&wire, config.netns, packet);
-	if (packet->v6) {
-		FROM_V6(packet->source, sk->src_ip6);
-		FROM_V6(packet->destination, sk->dst_ip6);
-	} else {
-		packet->source[1] = bpf_ntohl(sk->src_ip4);
-		packet->destination[1] = bpf_ntohl(sk->dst_ip4);
-	}
-	packet->source_port = sk->src_port;
-	packet->destination_port = bpf_ntohs(sk->dst_port);
+	take_ends(packet, sk);
 	flow = find_flow(config.netns, packet, sender);
 	if (!flow)
 		return 0;
 	key_of(&alias.key, config.netns, packet);
 	alias.client_is_low = *sender == LG_CLIENT ? low : !low;
 	bpf_map_update_elem(&lg_aliases, &wire, &alias, BPF_ANY);
+	control->translated = 1;
 	return flow;
 }
 
 SEC("tc")
 int lg_tcx_egress(struct __sk_buff *skb)
 {
-	struct bpf_sock *sk = skb->sk;
+	struct bpf_sock *sk = skb->sk, *full;
 	struct lg_packet packet = {};
 	struct lg_record r = {};
-	struct lg_flow *flow;
+	struct lg_flow *flow = 0;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT;
-	int shown = 0;
+	int shown = 0, asked = 0, ours = 0;
 
 	if (!parse(skb, &packet))
 		return TCX_NEXT;
-	flow = find_flow(config.netns, &packet, &sender);
 	/* A segment of a socket of the cgroup: its hook has shown the transport layer. A SYN-ACK has its request's. */
 	if (sk) {
-		int asked = sk->state == BPF_TCP_NEW_SYN_RECV;
-
-		sk = bpf_sk_fullsock(sk);
-		if (asked || (sk && sk->protocol == TCP && sk->type == STREAM_SOCKET)) {
-			if (flow)
-				shown = (side_of(flow, sender)->bits & (LG_SIDE_OURS | LG_SIDE_HAS_SOCKET)) ==
-					(LG_SIDE_OURS | LG_SIDE_HAS_SOCKET);
-			if (!shown)
-				shown = bpf_skb_ancestor_cgroup_id(skb, config.cgroup_level) == config.cgroup;
+		asked = sk->state == BPF_TCP_NEW_SYN_RECV;
+		full = bpf_sk_fullsock(sk);
+		ours = full && full->protocol == TCP && full->type == STREAM_SOCKET;
+		if ((asked || ours) && sk->state != BPF_TCP_LISTEN && is_rewritten(sk, &packet)) {
+			flow = find_by_socket(sk, &packet, &sender);
+			/* A SYN-ACK: the cgroup's hook, which knows its listener only, has left it to us. */
+			asked = 0;
 		}
 	}
-	if (!flow && shown && sk)
-		flow = find_by_socket(sk, &packet, &sender);
+	if (!flow)
+		flow = find_sent(config.netns, &packet, &sender);
+	if (asked || ours) {
+		if (flow)
+			shown = (side_of(flow, sender)->bits & (LG_SIDE_OURS | LG_SIDE_HAS_SOCKET)) ==
+				(LG_SIDE_OURS | LG_SIDE_HAS_SOCKET);
+		if (!shown)
+			shown = bpf_skb_ancestor_cgroup_id(skb, config.cgroup_level) == config.cgroup;
+	}
 	if (!flow && config.interface) {
 		sender = packet.flags & SYN && packet.flags & ACK ? LG_SERVER : LG_CLIENT;
 		flow = new_flow(config.netns, &packet, sender);

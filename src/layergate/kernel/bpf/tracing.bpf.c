@@ -50,10 +50,8 @@ __noinline int indicate_listen(struct lg_packet *packet, struct lg_owner *owner,
 	present |= is_any(packet->source) ? 0 : KNOWS(IP_LOCAL_ADDRESS);
 	present |= packet->source_port ? KNOWS(IP_LOCAL_PORT) : 0;
 	action = indicate(&r, layer, present, 0);
-	if (action == LG_BLOCK) {
+	if (action == LG_BLOCK)
 		owner->filter = r.filter;
-		ask_reset(&r);
-	}
 	return action;
 }
 
