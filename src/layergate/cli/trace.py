@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(
             "nothing to trace" if not running else "both a command and what runs", "give -- COMMAND, --cgroup or --unit"
         )
+    if arguments.command and shutil.which(arguments.command[0]) is None:
+        raise InputError(f"{arguments.command[0]} can't be found, or not be run", "name a program, as in -- curl URL")
     policy = load(arguments.policy)
     hierarchy = Hierarchy()
     try:
