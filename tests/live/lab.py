@@ -10,18 +10,18 @@ Lines come in ring order, so whatever was told of the script stands before it.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
 import re
-import shutil
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import IO, Self
 
 from layergate.kernel.cgroups import Cgroup, Hierarchy
+from layergate.kernel.libbpf import Attach, Command, bpf
+from layergate.kernel.netns import Namespace
 
 Line = dict[str, object]
 
@@ -99,10 +101,11 @@ def nft(netns: str, rules: str) -> None:
 
 
 def control_groups() -> set[str]:
-    """Return the paths of the control groups that are called lg-…."""
+    """Return the paths of the control groups that are called lg-…-PID and whose maker is gone: what somebody left."""
     hierarchy = Hierarchy()
     try:
-        return {path for path in hierarchy.paths() if path.rpartition("/")[2].startswith("lg-")}
+        named = ((path, re.fullmatch(r"lg-.*-(\d+)", path.rpartition("/")[2])) for path in hierarchy.paths())
+        return {path for path, name in named if name and not Path(f"/proc/{name[1]}").exists()}
     finally:
         hierarchy.close()
 
@@ -471,11 +474,15 @@ class Tracer:
 # --- the machine as it was ------------------------------------------------------------------------------------------
 
 
-def attached_programs() -> Counter[str]:
-    """Return how many of our programs the kernel holds, by name."""
-    listed = subprocess.run(["bpftool", "--json", "prog", "list"], capture_output=True, text=True, check=True)
-    programs = json.loads(listed.stdout)
-    return Counter(name for item in programs if (name := str(item.get("name", ""))).startswith("lg_"))
-
-
-HAS_BPFTOOL = shutil.which("bpftool") is not None
+def attached_programs(netns: str) -> int:
+    """Return how many programs are attached to the loopback of *netns*, at both hooks of tcx."""
+    count_at, loopback = 24, 1
+    found = 0
+    entered = Namespace(netns)
+    with entered.entered():
+        for hook in (Attach.TCX_INGRESS, Attach.TCX_EGRESS):
+            answer = ctypes.create_string_buffer(struct.pack("=IIII", loopback, hook, 0, 0), 144)
+            bpf(Command.PROG_QUERY, answer)
+            found += struct.unpack_from("=I", answer, count_at)[0]
+    entered.close()
+    return found

@@ -32,6 +32,7 @@ class Command(enum.IntEnum):
     OBJ_PIN = 6
     OBJ_GET = 7
     PROG_TEST_RUN = 10
+    PROG_QUERY = 16
     RAW_TRACEPOINT_OPEN = 17
     MAP_LOOKUP_BATCH = 24
     MAP_UPDATE_BATCH = 26
