@@ -48,7 +48,8 @@ from layergate.policyfile.names import bit_names, friendly_names, suggestion
 NAME: Final = "explain"
 HELP: Final = "say what a policy decides in a situation, and why"
 
-_ARROWS: Final = {"->": "→", "<-": "←", "=>": "→"}
+# "to" and "from" are for a shell, which takes the > of an arrow for itself.
+_ARROWS: Final = {"->": "→", "<-": "←", "=>": "→", "to": "→", "from": "←"}
 _EVENTS: Final = {
     "bind": "ALE_RESOURCE_ASSIGNMENT",
     "listen": "ALE_AUTH_LISTEN",
@@ -57,7 +58,7 @@ _EVENTS: Final = {
 }
 _OWNERS: Final = ("app", "user", "unit")
 _FORM: Final = (
-    "connect [tcp|udp] [LOCAL[:PORT]] -> REMOTE[:PORT], accept … REMOTE -> LOCAL, listen or bind … LOCAL[:PORT]"
+    "connect [tcp|udp] [LOCAL[:PORT]] to REMOTE[:PORT], accept … REMOTE to LOCAL, listen or bind … LOCAL[:PORT]"
 )
 
 
