@@ -99,6 +99,9 @@ second, heavier filter of the opposite action for one of them.
 
 """
 
+NOT_YET = "refused: not possible yet"
+NOTHING = "nothing: what is shown has happened"
+
 
 def fields_of(hook: Hook) -> list[Field]:
     """Return the fields that *hook* knows, in its order; the V4 layer's types."""
@@ -148,7 +151,8 @@ def compose() -> str:
             (
                 f"`{hook.layer}`",
                 hook.hook,
-                hook.blocked or "refused: it would do nothing",
+                hook.blocked
+                or ("refused: not possible yet" if hook.refuses_block else "nothing: what is shown has happened"),
                 ", ".join(f"`{friendly_name(field.name)}`" for field in fields_of(hook))
                 + (f" ({hook.unknown})" if hook.unknown else ""),
             )

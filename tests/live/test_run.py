@@ -146,6 +146,14 @@ def test_the_next_run_takes_over_what_was_pinned(netns: str, policy: Path, group
     nothing.write_text("", encoding="utf-8")
     try:
         with running(netns, policy, group, "--pin") as process:
+            with running(netns, nothing, group):  # beside one that is alive nothing is taken
+                assert outcome(netns, group) == EPERM
+            assert outcome(netns, group) == EPERM
+            process.kill()
+            process.wait()
+            assert outcome(netns, group) == EPERM
+        detach()
+        with running(netns, policy, group, "--pin") as process:
             process.kill()
             process.wait()
         with running(netns, nothing, group) as process:

@@ -19,8 +19,8 @@ from typing import Final, Protocol
 
 from layergate.analysis.regions import Region, covers, disjoint, region
 from layergate.engine import effective_weight, in_order
-from layergate.engine.matching import groups
-from layergate.model import Action, DataType, Filter, Layer, MatchType, Policy, Sublayer
+from layergate.engine.matching import groups, matches
+from layergate.model import Action, Condition, DataType, Filter, Layer, MatchType, Policy, Sublayer, Value
 from layergate.model.lines import TOKENS
 
 PAIRS_MAX: Final = 1_000_000
@@ -60,6 +60,14 @@ class HookRow(Protocol):
     @property
     def unknown(self) -> str:
         """Why it can't know the others, "" where there is nothing to add."""
+
+    @property
+    def refuses_block(self) -> bool:
+        """Whether a block should do something there, and can't yet."""
+
+    @property
+    def protocols(self) -> tuple[int, ...]:
+        """The IP protocols that it shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +161,19 @@ def _unenforced(item: Filter, rows: Mapping[str, HookRow]) -> Iterator[Finding]:
         )  # fmt: skip
         return
     if item.action is Action.BLOCK and not row.blocked:
+        severity = Severity.ERROR if row.refuses_block else Severity.WARNING
+        why = "can't hold back what passes there yet" if row.refuses_block else "shows what has happened"
         yield _finding(
-            item, "block-without-effect", Severity.ERROR, f"action block at {base}",
-            f"{row.hook} only notifies: a block would do nothing",
+            item, "block-without-effect", severity, f"action block at {base}",
+            f"{row.hook} {why}: a block would do nothing",
             f"block at another layer ({', '.join(name for name, other in rows.items() if other.blocked)}), or permit",
+        )  # fmt: skip
+    wanted = [run for name, run in groups(item.conditions) if name == "IP_PROTOCOL"]
+    if wanted and not any(_meets_protocol(row, run) for run in wanted):
+        yield _finding(
+            item, "protocol-not-shown", Severity.WARNING, f"a test of IP_PROTOCOL at {base}",
+            f"{row.hook} shows TCP only: this filter never decides, and other protocols pass untouched",
+            'protocol = "tcp", or leave it out',
         )  # fmt: skip
     for name, run in groups(item.conditions):
         if name not in row.fields:
@@ -173,6 +190,10 @@ def _unenforced(item: Filter, rows: Mapping[str, HookRow]) -> Iterator[Finding]:
                     item, "match-unsupported", Severity.ERROR, f"{condition.match.name} on {name}",
                     f"the kernel compares {name} as a whole", "EQUAL, NOT_EQUAL or empty",
                 )  # fmt: skip
+
+
+def _meets_protocol(row: HookRow, run: tuple[Condition, ...]) -> bool:
+    return any(matches(Value(DataType.UINT8, protocol), one) for protocol in row.protocols for one in run)
 
 
 def _between(filters: tuple[Filter, ...], budget: _Budget) -> Iterator[_Found]:

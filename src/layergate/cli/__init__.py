@@ -9,6 +9,7 @@ output with `--json`.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Final
 
+from layergate import __version__
 from layergate.cli import output
 from layergate.model.errors import InputError, NotSupportedError, PolicyError
 
@@ -38,7 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return leaving.code if isinstance(leaving.code, int) else WRONG if leaving.code else DONE
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"layergate: {error.filename or 'standard output'}: {error.strerror}\n")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return WRONG
         # Whoever reads has enough. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -87,10 +93,17 @@ def _help(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="layergate", description="The Windows Filtering Platform's model for Linux.", allow_abbrev=False
     )
+    parser.add_argument("--version", action="version", version=f"layergate {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True)
     for name in VERBS:
         module = _verb(name)
         if module is not None:
             verbs.add_parser(name, help=module.HELP)
+    if not words:
+        parser.print_help(sys.stderr)
+        return WRONG
+    close = difflib.get_close_matches(words[0], VERBS, 1)
+    if close and words[0] not in VERBS:
+        parser.error(f"unknown verb '{words[0]}'; did you mean '{close[0]}'?")
     parser.parse_args(words)
     return WRONG

@@ -50,11 +50,12 @@ HELP: Final = "say what a policy decides in a situation, and why"
 
 # "to" and "from" are for a shell, which takes the > of an arrow for itself.
 _ARROWS: Final = {"->": "→", "<-": "←", "=>": "→", "to": "→", "from": "←"}
+# The layers that decide a call, in their order: the first that blocks has the last word.
 _EVENTS: Final = {
-    "bind": "ALE_RESOURCE_ASSIGNMENT",
-    "listen": "ALE_AUTH_LISTEN",
-    "connect": "ALE_AUTH_CONNECT",
-    "accept": "ALE_AUTH_RECV_ACCEPT",
+    "bind": ("ALE_BIND_REDIRECT", "ALE_RESOURCE_ASSIGNMENT"),
+    "listen": ("ALE_AUTH_LISTEN",),
+    "connect": ("ALE_CONNECT_REDIRECT", "ALE_AUTH_CONNECT"),
+    "accept": ("ALE_AUTH_RECV_ACCEPT",),
 }
 _OWNERS: Final = ("app", "user", "unit")
 _FORM: Final = (
@@ -96,13 +97,15 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     values = [_pair(text) for text in arguments.value]
     values += [(owner, getattr(arguments, owner)) for owner in _OWNERS if getattr(arguments, owner) is not None]
-    layer = arguments.layer
+    layers: tuple[str, ...] = (arguments.layer,)
     if arguments.question:
-        layer, said = _question(arguments.question)
+        layers, said = _question(arguments.question)
         values = said + values
         if not any(field_name(name) == "FLAGS" for name, _ in values):
             values.append(("flags", _flags(said)))
-    verdict = _answer(ordered, normalized(_asked_of(layer, values)), is_json=arguments.json)
+    asked_of = [normalized(_asked_of(layer, values)) for layer in layers]
+    decisive = next((one for one in asked_of if _blocks(ordered, one)), asked_of[-1])
+    verdict = _answer(ordered, decisive, is_json=arguments.json)
     return 1 if verdict.action is Action.BLOCK else 0
 
 
@@ -122,6 +125,8 @@ def _opened(name: str) -> Iterator[TextIO]:
     try:
         with open(name, encoding="utf-8") as file:  # noqa: PTH123 - any file name, also one that pathlib would tidy
             yield file
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", "a file of JSON Lines", place=name) from None
 
@@ -207,11 +212,15 @@ def _plain(text: str) -> str:
     return text if mapped is None else str(mapped)
 
 
-def _question(words: list[str]) -> tuple[str, list[tuple[str, str]]]:
-    """Return (layer, values) of a question in words."""
+def _blocks(ordered: Ordered, indication: Indication) -> bool:
+    return classify(ordered, indication.layer, indication.values).action is Action.BLOCK
+
+
+def _question(words: list[str]) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+    """Return (layers, values) of a question in words."""
     event, *rest = " ".join(words).replace("->", " → ").replace("<-", " ← ").split()
-    layer = _EVENTS.get(event)
-    if layer is None:
+    layers = _EVENTS.get(event)
+    if layers is None:
         raise InputError(f"unknown event '{event}'", f"{suggestion(event, _EVENTS)}{_FORM}")
     values: list[tuple[str, str]] = []
     if rest and not _endpoint(rest[0]) and rest[0] not in ("→", "←"):
@@ -231,11 +240,13 @@ def _question(words: list[str]) -> tuple[str, list[tuple[str, str]]]:
     for side, said in sides.items():
         endpoint = _endpoint(said[0]) if len(said) == 1 else None
         if said and endpoint is None:
-            raise InputError(f"'{' '.join(said)}' is no endpoint", f"ADDRESS, ADDRESS:PORT or [V6]:PORT in {_FORM}")
+            lost = "; the shell took '>' for itself: say to, or quote the arrow" if said[-1].endswith("-") else ""
+            found = f"'{' '.join(said)}' is no endpoint{lost}"
+            raise InputError(found, f"ADDRESS, ADDRESS:PORT or [V6]:PORT in {_FORM}")
         address, port = endpoint or ("", "")
         values += [(f"{side}_address", address)] if address else []
         values += [(f"{side}_port", port)] if port else []
-    return layer, values
+    return layers, values
 
 
 def _flags(said: list[tuple[str, str]]) -> str:

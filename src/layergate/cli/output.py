@@ -18,7 +18,10 @@ _CODES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": 
 
 
 def be_robust() -> None:
-    """Let standard output and error print any text: what the terminal's encoding lacks becomes an escape."""
+    """Let standard output and error print any text: what the encoding lacks is escaped; closed, they swallow it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -48,6 +51,11 @@ def columns(rows: Iterable[Sequence[str]], *, indent: int = 0) -> list[str]:
         + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
         for row in rows
     ]
+
+
+def plural(count: int, word: str) -> str:
+    """Return "1 filter", "2 filters"."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def error_line(*, file: str, line: int | None, subject: str, found: str, accepted: str) -> dict[str, object]:

@@ -11,6 +11,7 @@ import argparse
 import sys
 from typing import Final
 
+from layergate.cli.output import plural
 from layergate.cli.telling import Signals, Teller, load, reload, warn
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.cgroups import Hierarchy
@@ -60,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
             session.pin()
         taken = session.take_over()
         if taken:
-            sys.stderr.write("layergate: took over from a run that had ended and stayed in force\n")
+            ends = "" if arguments.pin else "; what it enforced ends with this run (no --pin)"
+            sys.stderr.write(f"layergate: took over from a run that had ended and stayed in force{ends}\n")
         _say(session, arguments)
         while not asked.stop:
             for told in session.serve(POLL_S):
@@ -73,13 +75,16 @@ def run(arguments: argparse.Namespace) -> int:
         for told in session.narrator.rest():
             teller.tell(told)
         teller.summary(session, None)
-    if arguments.pin:
+        stays = arguments.pin and session.is_pinned
+    if stays:
         sys.stderr.write("layergate: the policy stays in force; layergate detach --all ends it\n")
+    elif arguments.pin:
+        sys.stderr.write("layergate: the pins were removed by layergate detach: nothing stays in force\n")
     return 0
 
 
 def _say(session: Session, arguments: argparse.Namespace) -> None:
-    count = len(session.policy.filters)
+    count = len({item.name for item in session.policy.filters})
     where = "the whole host" if arguments.cgroup == "/" else arguments.cgroup
-    stays = ", and stays when this ends" if arguments.pin else ""
-    sys.stderr.write(f"layergate: {arguments.policy} is in force for {where}: {count} filters{stays}; Ctrl-C ends it\n")
+    ends = "it stays when this ends; layergate detach --all ends it" if arguments.pin else "Ctrl-C ends it"
+    sys.stderr.write(f"layergate: {arguments.policy} is in force for {where}: {plural(count, 'filter')}; {ends}\n")

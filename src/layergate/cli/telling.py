@@ -85,8 +85,9 @@ class Teller:
             output.json_line(facts)
             return
         sys.stdout.write(
-            f"{facts['indications']} indications of {facts['flows']} flows: {facts['permitted']} permitted, "
-            f"{facts['blocked']} blocked; {facts['drops']} drops; {facts['losses']} lost\n"
+            f"{output.plural(self.counts['indications'], 'indication')} of "
+            f"{output.plural(session.narrator.flow_count, 'flow')}: {facts['permitted']} permitted, "
+            f"{facts['blocked']} blocked; {output.plural(self.counts['drops'], 'drop')}; {facts['losses']} lost\n"
         )
 
 
@@ -127,13 +128,14 @@ def _shown(told: Decided) -> str:
     decided = ""
     if told.filter_id:
         name = f"'{told.filter.name}'" if told.filter else f"filter {told.filter_id}"
-        decided = output.paint(f"{name} in {told.sublayer}", "bold" if blocked else "cyan")
+        sublayer = (told.sublayer or "").removeprefix("FWPM_SUBLAYER_")
+        decided = output.paint(f"{name} in {sublayer}", "bold" if blocked else "cyan")
     return _ROW.format(
         time=f"{one.time:.6f}",
         host=one.host or "-",
         flow="-" if one.flow is None else one.flow,
         event=one.event,
-        layer=one.layer.short,
+        layer=f"{one.layer.short} again" if one.reauthorize else one.layer.short,
         action=output.paint(f"{told.action:<6}", "red" if blocked else "green"),
         what="  ".join(filter(None, (decided or "(no filter)", _ends(one.local, one.remote), _who(one.process)))),
     )

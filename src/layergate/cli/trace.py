@@ -86,8 +86,12 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             return _trace(arguments, policy, hierarchy, group, tuple(arguments.command))
         finally:
+            going_on = hierarchy.members(group)
             os.close(group.fd)
             hierarchy.remove(group, keep_in=here)
+            if going_on:
+                pids = ", ".join(map(str, going_on))
+                sys.stderr.write(f"layergate: what the command started goes on, no longer traced: process {pids}\n")
     finally:
         hierarchy.close()
 

@@ -16,9 +16,16 @@ _PACKET: Final = ("INTERFACE_INDEX", "FLAGS")
 _TRANSPORT: Final = ("IP_PROTOCOL", *_LOCAL, *_REMOTE, *_PACKET)
 
 
+_TCP: Final = 6
+
+
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A layer's hook. *blocked*: what a block does, "" where it would do nothing; *program*: the BPF program's name."""
+    """A layer's hook.
+
+    *program*: the BPF program's name. *blocked*: what a block does, "" where nothing is left to be blocked (what is
+    shown has happened). *refuses_block*: a block should do something there, and can't yet. *protocols*: what is shown.
+    """
 
     layer: str
     hook: str
@@ -26,6 +33,8 @@ class Hook:
     fields: tuple[str, ...]
     blocked: str
     unknown: str = ""
+    refuses_block: bool = False
+    protocols: tuple[int, ...] = (_TCP,)
 
 
 _UNBOUND: Final = "at connect a socket that was not bound has no local address and port yet"
@@ -51,7 +60,7 @@ HOOKS: Final = (
     Hook("ALE_FLOW_ESTABLISHED", "sockops", "lg_sockops",
          (*_OWNER, "IP_PROTOCOL", *_LOCAL, *_REMOTE, "DIRECTION", "FLAGS"), "the connection is reset"),
     Hook("STREAM", "cgroup_skb", "lg_ingress",
-         (*_LOCAL, *_REMOTE, "DIRECTION", "FLAGS"), _NOTIFIES),
+         (*_LOCAL, *_REMOTE, "DIRECTION", "FLAGS"), _NOTIFIES, refuses_block=True),
     Hook("OUTBOUND_IPPACKET", "tcx/egress", "lg_tcx_egress",
          ("IP_LOCAL_ADDRESS", "IP_REMOTE_ADDRESS", *_PACKET), "the packet is dropped"),
     Hook("INBOUND_IPPACKET", "tcx/ingress", "lg_tcx_ingress",

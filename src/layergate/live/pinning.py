@@ -108,6 +108,12 @@ def waiting(place: Path, among: set[str]) -> Iterator[Map]:
                     os.close(fd)
 
 
+def owner(name: str) -> int:
+    """Return the process that made the pin *name*; 0 where it is gone."""
+    pid = name.rpartition("-")[2]
+    return int(pid) if pid.isdigit() and Path(f"/proc/{pid}").exists() else 0
+
+
 def remove(place: Path, only: set[str] | None = None) -> int:
     """Remove the pins of *place* (or *only* those): the kernel detaches what nothing else holds. Returns how many."""
     count = 0

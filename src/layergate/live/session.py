@@ -154,16 +154,21 @@ class Session:
                 "--pin", f"can't pin: {error.strerror}", "layergate detach --all, then again"
             ) from error
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether our pins are still there: nobody has detached them."""
+        ours = os.getpid()
+        return any(pinning.owner(name) == ours for place in pinning.left() for name in pinning.names(place))
+
     def take_over(self) -> int:
-        """Take over from a run that pinned for this control group: do what waited for it, then remove its pins.
+        """Take over from a run that pinned for this control group and has ended: do what waited, then remove its pins.
 
         Called when our own programs are attached, so that enforcement has no gap. Returns how many pins were removed.
         """
-        ours = f"-{os.getpid()}"
         count = 0
         for place in pinning.left():
             if place.name == str(self.programs.settings.cgroup.id):
-                old = {name for name in pinning.names(place) if not name.endswith(ours)}
+                old = {name for name in pinning.names(place) if not pinning.owner(name)}
                 for resets in pinning.waiting(place, old):
                     self._destroy(resets)
                 count += pinning.remove(place, old)
