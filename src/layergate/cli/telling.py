@@ -60,8 +60,11 @@ class Teller:
     def losses(self, lost: int) -> None:
         """Say that the ring was full, when it was since the last call."""
         if lost > self._lost:
-            if not self.is_json:
-                self._row(output.paint(f"{lost - self._lost} events were lost here: the ring was full", "yellow"))
+            said = f"{output.plural(lost - self._lost, 'event')} lost here: the ring was full"
+            if self.is_json:
+                sys.stderr.write(f"layergate: {said}\n")
+            else:
+                self._row(output.paint(said, "yellow"))
             self._lost = lost
 
     def summary(self, session: Session, command_exit: int | None) -> None:

@@ -135,8 +135,7 @@ def _follow(
     session: Session, teller: Teller, asked: Signals, child: subprocess.Popen[bytes] | None, policy: str | None
 ) -> int | None:
     """Tell until the command and its flows end, or somebody ends it. Returns the command's status."""
-    status: int | None = None
-    ended = quiet_since = 0.0
+    end = _End(child)
     interrupts = 0
     while True:
         told_any = False
@@ -146,7 +145,6 @@ def _follow(
         teller.losses(session.programs.statistics()["lost"])
         if told_any:
             sys.stdout.flush()
-        now = time.monotonic()
         if asked.again:
             asked.again = False
             reload(session, policy, teller)
@@ -158,16 +156,34 @@ def _follow(
             if child.poll() is None and (asked.stop != signal.SIGINT or interrupts > 1):
                 child.send_signal(asked.stop if interrupts == 1 else signal.SIGKILL)
             asked.stop = 0
-        if child is None:
-            continue
-        if status is None:
-            code = child.poll()
+        if end.is_reached(session, told_any=told_any):
+            return end.status
+
+
+class _End:
+    """When a trace of a command is over: it has ended, and so have its flows or the time for them."""
+
+    def __init__(self, child: subprocess.Popen[bytes] | None) -> None:
+        self.status: int | None = None
+        self._child = child
+        self._ended = self._quiet_since = 0.0
+        self._last: int | None = None
+
+    def is_reached(self, session: Session, *, told_any: bool) -> bool:
+        """Whether it is over by now."""
+        if self._child is None:
+            return False
+        now = time.monotonic()
+        if self.status is None:
+            code = self._child.poll()
             if code is None:
-                continue
-            status = SIGNALLED - code if code < 0 else code
-            ended = quiet_since = now
+                return False
+            self.status = SIGNALLED - code if code < 0 else code
+            self._ended = self._quiet_since = now
         if told_any:
-            quiet_since = now
-        waited = now - ended
-        if waited >= LINGER_S or (not session.narrator.open and now - quiet_since >= QUIET_S):
-            return status
+            self._quiet_since = now
+        if self._last is None and now - self._ended >= LINGER_S:
+            self._last = session.ring.written  # what came until now is told all the same
+        if self._last is not None and session.ring.consumed >= self._last:
+            return True
+        return not session.narrator.open and now - self._quiet_since >= QUIET_S

@@ -44,6 +44,16 @@ class Ring:
         """Wait until there are records, *seconds* at most. Returns whether there are."""
         return bool(self._epoll.poll(seconds))
 
+    @property
+    def written(self) -> int:
+        """How many bytes were written, ever."""
+        return int(_POSITION.unpack_from(self._producer, 0)[0])
+
+    @property
+    def consumed(self) -> int:
+        """How many of them were read."""
+        return int(_POSITION.unpack_from(self._consumer, 0)[0])
+
     def read(self) -> Iterator[Record]:
         """Yield what the ring holds, by the members of struct lg_record."""
         page = mmap.PAGESIZE
