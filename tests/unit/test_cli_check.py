@@ -45,11 +45,11 @@ def test_people_get_place_cause_remedy_and_a_summary(check: Run) -> None:
     assert first == "p.toml:1: error field-unknown: filter 'a' at ALE_AUTH_CONNECT: a test of IP_LOCAL_PORT"
     assert cause.startswith("    cause:  cgroup/connect4,6")
     assert remedy.startswith("    remedy: test one of ALE_APP_ID")
-    assert summary == "p.toml: 2 filters, 1 error"
+    assert summary == "p.toml: 1 filter (2 by layer and family), 1 error"
 
 
 def test_nothing_to_report(check: Run) -> None:
-    assert check(GOOD)[1] == "p.toml: 2 filters, nothing to report\n"
+    assert check(GOOD)[1] == "p.toml: 1 filter (2 by layer and family), nothing to report\n"
 
 
 def test_findings_are_json_lines(check: Run) -> None:

@@ -124,7 +124,14 @@ WHEN = [
         "unknown flag 'loopbak'",
         "did you mean 'loopback'",
     ),
-    ("a flag as value", 'when.flags = "loopback"', 5, "when.flags", "unknown value 'loopback'", "{ all = [...] }"),
+    (
+        "a flag as value",
+        'when.flags = "loopback"',
+        5,
+        "when.flags",
+        "'loopback' alone is no test",
+        'all = ["loopback"]',
+    ),
     ("no flag", "when.flags.any = []", 5, "when.flags", "any of no bit", "loopback"),
     (
         "any and none",

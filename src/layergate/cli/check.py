@@ -13,7 +13,7 @@ from layergate.analysis import Finding, Severity, findings
 from layergate.cli import output
 from layergate.kernel.hooks import HOOKS
 from layergate.live.names import SystemResolver
-from layergate.model import Problem
+from layergate.model import Filter, Problem
 from layergate.policyfile import load_file
 
 NAME: Final = "check"
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for finding in found:
             sys.stdout.write(_told(finding, arguments.file))
-        sys.stdout.write(_summary(arguments.file, len(loaded.policy.filters), found, error_count))
+        sys.stdout.write(_summary(arguments.file, loaded.policy.filters, found, error_count))
     return 1 if error_count else 0
 
 
@@ -82,11 +82,14 @@ def _told(finding: Finding, file: str) -> str:
     )
 
 
-def _summary(file: str, filter_count: int, found: list[Finding], error_count: int) -> str:
+def _summary(file: str, filters: tuple[Filter, ...], found: list[Finding], error_count: int) -> str:
     warning_count = sum(finding.severity is Severity.WARNING for finding in found)
     said = ", ".join(
         f"{count} {word}{'s' if count != 1 else ''}"
         for count, word in ((error_count, "error"), (warning_count, "warning"))
         if count
     )
-    return f"{file}: {filter_count} filter{'s' if filter_count != 1 else ''}, {said or 'nothing to report'}\n"
+    # A filter at a layer without family is two for the engine; its file has one.
+    names = len({item.name for item in filters})
+    apart = f" ({len(filters)} by layer and family)" if len(filters) != names else ""
+    return f"{file}: {output.plural(names, 'filter')}{apart}, {said or 'nothing to report'}\n"

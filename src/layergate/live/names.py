@@ -41,9 +41,10 @@ class SystemResolver:
     def executable(self, path: str) -> str | None:
         """Return *path* without symbolic links, None where there is no file."""
         try:
-            return os.path.realpath(path, strict=True)
+            real = os.path.realpath(path, strict=True)
         except (OSError, ValueError):
             return None
+        return real if os.path.isfile(real) else None  # noqa: PTH113 (the resolver's paths are text)
 
     def interface(self, name: str) -> int | None:
         """Return the index of the interface *name*."""

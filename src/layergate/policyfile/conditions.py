@@ -278,6 +278,8 @@ def _number(field: Field, data: object, resolver: Resolver) -> _Item:
         else:
             number = resolve_number(field, data, resolver)
             if number is None:
+                if data.lower().removeprefix("is_") in bit_names(field):
+                    raise WrongValueError(f"{shown(data)} alone is no test", f'{{ all = ["{data}"] }}, or any, or none')
                 names = value_names(field) or bit_names(field)
                 raise WrongValueError(f"unknown value {shown(data)}", f"{suggestion(data, names)}{accepted(field)}")
             data = number

@@ -409,7 +409,11 @@ class _Reader:
             canonical = FIELD_ALIASES.get(wfp, wfp) if wfp else None
             if wfp is None or canonical is None:
                 known = [name for layer in layers for name in _names_at(layer)] or list(FIELD_NAMES)
-                listed = f"a field of {layers[0].base}: {friendly_names(layers[0].fields)}" if layers else "a field"
+                listed = (
+                    f"a field of {layers[0].base}: {friendly_names(layers[0].fields)}"
+                    if layers
+                    else "a field of the layer"
+                )
                 self.problem(
                     (*where, key),
                     f"{subject}, when.{key}",
