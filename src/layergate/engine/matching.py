@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from layergate.model import AddressMask, Condition, DataType, Field, MatchType, Range, Value
-from layergate.model.values import BITS, EMPTY, SORTABLE
+from layergate.model.values import BITS, SORTABLE
 
 _ORDER: Final[dict[MatchType, Callable[[Any, Any], bool]]] = {
     MatchType.EQUAL: operator.eq,
@@ -132,6 +132,3 @@ def _range_problem(field: Field, value: Value) -> str | None:
     if low.data > high.data:  # type: ignore[operator]
         return f"FWP_E_INVALID_RANGE: the range for {field.name} is upside down"
     return None
-
-
-__all__ = ["EMPTY", "as_integer", "condition_problem", "groups", "matches", "matches_all"]

@@ -8,7 +8,6 @@ that it is still being written, or was given up. Source: kernel/bpf/ringbuf.c.
 from __future__ import annotations
 
 import mmap
-import os
 import select
 from collections.abc import Iterator
 from struct import Struct
@@ -73,11 +72,3 @@ class Ring:
         self._epoll.close()
         self._consumer.close()
         self._producer.close()
-
-
-def page_multiple(size: int) -> int:
-    """Return the least power of two of pages that is not below *size*."""
-    result = os.sysconf("SC_PAGE_SIZE")
-    while result < size:
-        result *= 2
-    return result

@@ -16,7 +16,6 @@ from layergate.compile import Compiled
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.cgroups import Hierarchy, unit_of
 from layergate.kernel.loader import Programs, kernel_device
-from layergate.model import InputError
 
 _NUMBER_BYTES: Final = 4
 
@@ -96,17 +95,8 @@ class Identities:
         path = self._paths[cgroup]
         return unit_of(path) if path is not None else None
 
-    def group(self, name: str) -> str:
-        """Return the path of the control group of *name*, a unit. Raises InputError."""
-        found = self._hierarchy.unit(name)
-        os.close(found.fd)
-        return found.path
-
     def close(self) -> None:
         """Let go of the files."""
         for fd, _ in self._files.values():
             os.close(fd)
         self._files.clear()
-
-
-__all__ = ["Identities", "InputError"]

@@ -29,7 +29,6 @@ PATHS: Final = frozenset({"ALE_APP_ID", "ALE_ORIGINAL_APP_ID"})
 
 TOKENS: Final = (DataType.TOKEN_INFORMATION, DataType.TOKEN_ACCESS_INFORMATION)
 USER_ID_BITS: Final = 32
-MAC_BYTES: Final = 6
 
 _T = TypeVar("_T")
 

@@ -41,7 +41,6 @@ _FLAG_MATCHES: Final = {
     "none": MatchType.FLAGS_NONE_SET,
 }
 _MASKS: Final = {Family.V4: DataType.V4_ADDR_MASK, Family.V6: DataType.V6_ADDR_MASK}
-_ADDRESSES: Final = {Family.V4: DataType.UINT32, Family.V6: DataType.BYTE_ARRAY16}
 _SHOWN_MAX: Final = 80
 
 

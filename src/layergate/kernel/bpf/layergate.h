@@ -68,16 +68,13 @@
 #define LG_BIT_REAUTHORIZE 1
 #define LG_BIT_INBOUND 2
 #define LG_BIT_V6 4
-#define LG_BIT_RESET 8
 
 /* Bits of an owner. */
 #define LG_OWNER_BIND_SEEN 1
 #define LG_OWNER_ASSIGNED 2
 #define LG_OWNER_CHILD 4
-#define LG_OWNER_LISTEN_SEEN 8
 #define LG_OWNER_LISTEN_DENIED 16
 #define LG_OWNER_SEEDED 32
-#define LG_OWNER_CLOSED 64
 
 /* Bits of a side of a flow. */
 #define LG_SIDE_OURS 1

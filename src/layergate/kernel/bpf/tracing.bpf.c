@@ -125,7 +125,6 @@ int BPF_PROG(lg_set_state, struct sock *sk, int from, int to)
 		owner->port = packet.source_port;
 		owner->v6 = packet.v6;
 	}
-	owner->bits |= LG_OWNER_LISTEN_SEEN;
 	if (indicate_listen(&packet, owner, netns, LAYER_ALE_AUTH_LISTEN(packet.v6), 0) == LG_BLOCK)
 		owner->bits |= LG_OWNER_LISTEN_DENIED;
 	else
@@ -308,7 +307,7 @@ int lg_seed(struct bpf_iter__task_file *ctx)
 		bpf_core_read(&ancestor, sizeof(ancestor), &cgroup->ancestors[i + 1]);
 		owner->units[i] = BPF_CORE_READ(ancestor, kn, id);
 	}
-	owner->bits = LG_OWNER_BIND_SEEN | LG_OWNER_SEEDED | LG_OWNER_LISTEN_SEEN;
+	owner->bits = LG_OWNER_BIND_SEEN | LG_OWNER_SEEDED;
 	local_end(&packet, sk);
 	owner->address[0] = packet.source[0];
 	owner->address[1] = packet.source[1];
