@@ -30,6 +30,8 @@ peer, _ = server.accept()
 pause()
 client.sendall(b"x")
 peer.recv(1)
+peer.sendall(b"y")
+client.recv(1)
 client.close()
 peer.close()
 server.close()
@@ -76,6 +78,8 @@ def test_what_already_runs_is_shown_with_its_owner_from_its_next_packet_to_its_e
         "segment ALE_AUTH_RECV_ACCEPT_V4 again",
         "data STREAM_V4",
     ]
+    for host in ("client", "server"):  # what it sent, and what it got
+        assert steps[host].count("data STREAM_V4") == 2
     assert steps["client"].count("closure ALE_ENDPOINT_CLOSURE_V4") == 1
     assert steps["server"].count("closure ALE_ENDPOINT_CLOSURE_V4") == 2  # the connection's and the listener's
     owners = {line["process"]["pid"] for line in lines if line["process"]}  # type: ignore[index]

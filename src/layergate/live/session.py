@@ -129,10 +129,10 @@ class Session:
         self.programs.attach_tracing()
         for place in self._places:
             self._follow(place)
+        self._require_hooks(self.policy)
         # Whose the older sockets are is known before the first of their packets is decided; what came between, after.
         self.programs.seed()
         self.programs.attach_cgroup()
-        self._require_hooks(self.policy)
         self.programs.seed()
         self.programs.control.seeded()
 

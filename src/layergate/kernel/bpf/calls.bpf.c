@@ -74,6 +74,22 @@ static __always_inline void unmap(struct call *call, const __u64 *decisive)
 	call->remote[1] = (__u32)call->remote[1];
 }
 
+/* A call on a TCP socket: its namespace, and the owner that its socket has from now on. Nothing for other protocols. */
+static __always_inline struct lg_owner *begin_call(struct bpf_sock_addr *ctx, struct call *call)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct lg_owner *owner;
+
+	if (ctx->protocol != TCP || !sk)
+		return 0;
+	owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!owner)
+		return 0;
+	owner->cookie = bpf_get_socket_cookie(ctx);
+	call->netns = bpf_get_netns_cookie(ctx);
+	return owner;
+}
+
 __noinline int on_bind(struct call *call, struct lg_owner *owner)
 {
 	if (!call || !owner)
@@ -88,17 +104,12 @@ __noinline int on_bind(struct call *call, struct lg_owner *owner)
 SEC("cgroup/bind4")
 int lg_bind4(struct bpf_sock_addr *ctx)
 {
-	struct bpf_sock *sk = ctx->sk;
-	struct call call = {};
 	struct lg_owner *owner;
+	struct call call = {};
 
-	if (ctx->protocol != TCP || !sk)
-		return 1;
-	owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	owner = begin_call(ctx, &call);
 	if (!owner)
 		return 1;
-	owner->cookie = bpf_get_socket_cookie(ctx);
-	call.netns = bpf_get_netns_cookie(ctx);
 	call.local[1] = bpf_ntohl(ctx->user_ip4);
 	call.local_port = bpf_ntohs(ctx->user_port);
 	return passed(on_bind(&call, owner));
@@ -107,17 +118,12 @@ int lg_bind4(struct bpf_sock_addr *ctx)
 SEC("cgroup/bind6")
 int lg_bind6(struct bpf_sock_addr *ctx)
 {
-	struct bpf_sock *sk = ctx->sk;
-	struct call call = {};
 	struct lg_owner *owner;
+	struct call call = {};
 
-	if (ctx->protocol != TCP || !sk)
-		return 1;
-	owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	owner = begin_call(ctx, &call);
 	if (!owner)
 		return 1;
-	owner->cookie = bpf_get_socket_cookie(ctx);
-	call.netns = bpf_get_netns_cookie(ctx);
 	FROM_V6(call.local, ctx->user_ip6);
 	call.local_port = bpf_ntohs(ctx->user_port);
 	call.v6 = 1;
@@ -218,16 +224,12 @@ SEC("cgroup/connect4")
 int lg_connect4(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
-	struct call call = {};
 	struct lg_owner *owner;
+	struct call call = {};
 
-	if (ctx->protocol != TCP || !sk)
+	owner = begin_call(ctx, &call);
+	if (!owner || !sk)
 		return 1;
-	owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!owner)
-		return 1;
-	owner->cookie = bpf_get_socket_cookie(ctx);
-	call.netns = bpf_get_netns_cookie(ctx);
 	call.local[1] = bpf_ntohl(sk->src_ip4);
 	call.local_port = sk->src_port;
 	call.remote[1] = bpf_ntohl(ctx->user_ip4);
@@ -239,16 +241,12 @@ SEC("cgroup/connect6")
 int lg_connect6(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
-	struct call call = {};
 	struct lg_owner *owner;
+	struct call call = {};
 
-	if (ctx->protocol != TCP || !sk)
+	owner = begin_call(ctx, &call);
+	if (!owner || !sk)
 		return 1;
-	owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!owner)
-		return 1;
-	owner->cookie = bpf_get_socket_cookie(ctx);
-	call.netns = bpf_get_netns_cookie(ctx);
 	FROM_V6(call.remote, ctx->user_ip6);
 	FROM_V6(call.local, sk->src_ip6);
 	call.local_port = sk->src_port;

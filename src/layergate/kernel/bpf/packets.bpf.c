@@ -197,6 +197,9 @@ int lg_egress(struct __sk_buff *skb)
 			own->cookie = bpf_get_socket_cookie(skb);
 		own->bits |= LG_SIDE_OURS | LG_SIDE_HAS_SOCKET;
 		own->interface = skb->ifindex;
+		/* A connection older than we are is established. */
+		if (late && !(packet.flags & SYN))
+			own->stream |= LG_STREAM_ESTABLISHED;
 		reconciled = packet.flags & RST ? 0 : bytes_reconciled(own, sk);
 	}
 	begin_packet(&r, &packet, flow, sender, 0, netns, skb->ifindex);
