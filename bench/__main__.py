@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from bench import measure
 from bench.place import Place
 from bench.report import HISTORY, Report, append
 from bench.variants import Sizes, for_connections, for_packets
+from layergate.cli.telling import Signals
 from layergate.model import NotSupportedError
 
 UNABLE, INTERRUPTED = 3, 130
@@ -25,10 +25,9 @@ def main() -> int:
     arguments = _arguments()
     sizes = QUICK if arguments.quick else Sizes()
     sizes = replace(sizes, rounds=arguments.rounds or sizes.rounds)
-    # SIGTERM unwinds as Ctrl-C does: nothing may be left.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        report, loads = _measured(sizes)
+        with Signals() as asked:
+            report, loads = _measured(sizes, asked)
     except NotSupportedError as error:
         print(f"bench: {error}", file=sys.stderr)
         return UNABLE
@@ -64,15 +63,15 @@ def _count(text: str) -> int:
     return number
 
 
-def _measured(sizes: Sizes) -> tuple[Report, tuple[float, float]]:
+def _measured(sizes: Sizes, asked: Signals) -> tuple[Report, tuple[float, float]]:
     connecting, exchanging = for_connections(sizes), for_packets(sizes)
     report = Report(sizes, connecting, exchanging)
     before = os.getloadavg()[0]
     with Place() as place:
         for number in range(sizes.rounds):
-            made = measure.one_round(place, connecting, measure.connections, sizes, number)
+            made = measure.one_round(place, connecting, measure.connections, sizes, number, asked=asked)
             report.connections.append(made)
-            passed = measure.one_round(place, exchanging, measure.packets, sizes, number)
+            passed = measure.one_round(place, exchanging, measure.packets, sizes, number, asked=asked)
             report.packets.append(passed)
             rates = "  ".join(f"{one.name} {made[f'{one.name}.per_second']:,.0f}" for one in connecting)
             costs = "  ".join(f"{one.name} {passed[f'{one.name}.{measure.ALL}_ns']:,.0f}" for one in exchanging[1:])

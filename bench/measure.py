@@ -12,6 +12,7 @@ from typing import Final
 from bench.load import Load
 from bench.place import Place
 from bench.variants import PACKET_PROGRAMS, Attached, Sizes, Variant
+from layergate.cli.telling import Signals
 from layergate.kernel.libbpf import Command, bpf
 
 NS_PER_S: Final = 1_000_000_000
@@ -29,10 +30,13 @@ def turned(variants: Sequence[Variant], number: int) -> list[Variant]:
     return order[::-1] if number // len(variants) % 2 else order
 
 
-def one_round(place: Place, variants: Sequence[Variant], sampler: Sampler, sizes: Sizes, number: int) -> Sample:
-    """Measure every variant once. Returns "variant.figure" → value."""
+def one_round(
+    place: Place, variants: Sequence[Variant], sampler: Sampler, sizes: Sizes, number: int, *, asked: Signals
+) -> Sample:
+    """Measure every variant once. Returns "variant.figure" → value. KeyboardInterrupt: the end is asked for."""
     result = {}
     for variant in turned(variants, number):
+        asked.check()
         for figure, value in sampler(place, variant, sizes).items():
             result[f"{variant.name}.{figure}"] = value
     return result

@@ -77,6 +77,7 @@ class Place:
 
 
 def _ip(*words: str, check: bool = True) -> None:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    # In a session of its own: Ctrl-C is ours to hear, and cuts no removal short.
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False, start_new_session=True)
     if check and done.returncode:
         raise NotSupportedError("bench", f"ip {' '.join(words)}: {done.stderr.strip()}", "run as root, with iproute2")

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,21 +23,21 @@ def namespaces() -> set[str]:
     return {line.split()[0] for line in listed.splitlines() if line.startswith("lg-bench-")}
 
 
-def start(*words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "bench", *words],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@contextmanager
+def started(*words: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "bench", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 def test_a_quick_run_prints_every_table_and_appends_one_line(tmp_path: Path) -> None:
     history = tmp_path / "history.jsonl"
     history.write_text('{"kind":"bench","kept":true}\n')
-    running = start("--quick", "--history", str(history))
-    output, progress = running.communicate(timeout=60)
+    with started("--quick", "--history", str(history)) as running:
+        output, progress = running.communicate(timeout=60)
 
     assert running.returncode == 0, progress
     assert f"lg-bench-{running.pid}" not in namespaces()
@@ -63,12 +65,12 @@ def test_a_quick_run_prints_every_table_and_appends_one_line(tmp_path: Path) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     history = tmp_path / "history.jsonl"
-    running = start("--quick", "--rounds", "50", "--history", str(history))
-    assert running.stderr is not None
-    assert running.stderr.readline().startswith("round 1/50")
-    time.sleep(0.3)
-    os.kill(running.pid, number)
-    _, said = running.communicate(timeout=20)
+    with started("--quick", "--rounds", "50", "--history", str(history)) as running:
+        assert running.stderr is not None
+        assert running.stderr.readline().startswith("round 1/50")
+        time.sleep(0.3)
+        os.kill(running.pid, number)
+        _, said = running.communicate(timeout=20)
 
     assert running.returncode == 130
     assert "nothing is left" in said
@@ -80,7 +82,7 @@ def test_an_interrupted_run_leaves_nothing(number: signal.Signals, tmp_path: Pat
 
 
 def test_wrong_use_is_told(tmp_path: Path) -> None:
-    running = start("--rounds", "0", "--history", str(tmp_path / "history.jsonl"))
-    _, said = running.communicate(timeout=20)
+    with started("--rounds", "0", "--history", str(tmp_path / "history.jsonl")) as running:
+        _, said = running.communicate(timeout=20)
     assert running.returncode == 2
     assert "at least 1" in said

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from layergate.cli import output
-from layergate.cli.telling import Teller, load
+from layergate.cli.telling import Signals, Teller, load
 from layergate.kernel.cgroups import Cgroup, Hierarchy
 from layergate.live.narrator import Decided
 from layergate.live.session import Scope, Session
@@ -50,16 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Show it."""
     del arguments
     _require()
-    # SIGTERM unwinds as Ctrl-C does: nothing may be left.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with ExitStack() as leave:
-            return Demo(leave).play()
-    except KeyboardInterrupt:
-        sys.stdout.write("\nended; everything that was made for the demo is removed\n")
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with Signals() as asked:
+        try:
+            with ExitStack() as leave:
+                return Demo(leave, asked).play()
+        except KeyboardInterrupt:
+            sys.stdout.write("\nended; everything that was made for the demo is removed\n")
+            raise
 
 
 def _require() -> None:
@@ -74,8 +70,8 @@ def _require() -> None:
 class Demo:
     """The stage and the scenes."""
 
-    def __init__(self, leave: ExitStack) -> None:
-        self._leave = leave
+    def __init__(self, leave: ExitStack, asked: Signals) -> None:
+        self._leave, self._asked = leave, asked
         self._failed = 0
         self._scene = 0
         self.teller = Teller(is_json=False)
@@ -177,7 +173,9 @@ class Demo:
         self._say("\n" + output.paint(f"{self._scene}. {text}", "bold"))
 
     def _ip(self, *words: str, check: bool = True) -> None:
-        done = subprocess.run(("ip", *words), capture_output=True, text=True, check=False)
+        # In a session of its own: Ctrl-C is ours to hear, and cuts no removal short.
+        command = ("ip", *words)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
         if check and done.returncode:
             raise NotSupportedError(
                 f"ip {' '.join(words)}", done.stderr.strip(), "network namespaces and veth are needed"
@@ -207,6 +205,7 @@ class Demo:
         end = time.monotonic() + SCENE_S
         still_since = time.monotonic()
         while time.monotonic() < end:
+            self._asked.check()
             for told in self.session.serve(POLL_S):
                 self.teller.tell(told)
                 still_since = time.monotonic()

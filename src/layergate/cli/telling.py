@@ -207,7 +207,11 @@ def reload(session: Session, path: str | None, teller: Teller) -> None:
 
 @dataclass
 class Signals:
-    """What was asked for by signal, since it was last looked at. Use it as a context manager."""
+    """What was asked for by signal, since it was last looked at. Use it as a context manager.
+
+    Nothing is raised where the signal comes in: Python drops an exception that comes up in a callback of its own (at a
+    fork, at garbage collection), and the signal with it; and what cleans up would be cut short.
+    """
 
     stop: int = 0
     again: bool = False
@@ -223,6 +227,11 @@ class Signals:
         """Give them back."""
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if the end was asked for, or the terminal is gone."""
+        if self.stop or self.again:
+            raise KeyboardInterrupt
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         del frame
