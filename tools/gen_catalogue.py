@@ -9,6 +9,7 @@ The result is checked in: the program never reads the specification at run time.
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -17,10 +18,87 @@ from typing import Any
 TARGET = Path(__file__).resolve().parents[1] / "src" / "layergate" / "model" / "catalogue_data.py"
 CONDITION = "FWPM_CONDITION_"
 LAYER = "FWPM_LAYER_"
-# The build whose weights are preferred, newest first; others fill gaps where all they share with it agrees.
-BUILDS_NEWEST_FIRST = ("build-B", "build-D", "build-E", "build-F", "build-A", "build-C")
+# Builds of Windows that weigh alike, newest first; the generations are named by the age of their dumps.
+GENERATIONS = {"2026": "BDEFHI", "2024": "ACJ", "older": "G"}
+# Two addresses of one filter, whose sum was halved between them: neither figure is a measurement.
+UNSOLVED = ("D", "ALE_AUTH_RECV_ACCEPT_V6")
+# One slot lost a bit: what a range earns of 32 is halved, and the half unit dropped (27/32 -> 13/16, 23/32 -> 11/16).
+HALVED = ("2024", "ALE_AUTH_RECV_ACCEPT_V6", (32, 40, 41))
 UNITS_OF_ADDRESS = {"v4": 8, "v6": 16}
+# Solved from the two dumps of windows/, the slots above being known. ORIGINAL and CURRENT_PROFILE_ID always stand
+# together at CONNECT: their sum is measured, and parted as the specification or RECV_ACCEPT has it.
+_ICMP_ERROR = {
+    "OUTBOUND_ICMP_ERROR_V4": {"IP_LOCAL_PORT": (127, 32), "IP_REMOTE_PORT": (127, 25), "FLAGS": (1, 3)},
+    "OUTBOUND_ICMP_ERROR_V6": {"IP_LOCAL_PORT": (63, 29), "FLAGS": (1, 3)},
+}
+SUPPLEMENT: dict[str, dict[str, dict[str, tuple[int, int]]]] = {
+    "2026": {
+        **_ICMP_ERROR,
+        "ALE_AUTH_CONNECT_V4": {
+            "ARRIVAL_TUNNEL_TYPE": (1, 31),
+            "NEXTHOP_TUNNEL_TYPE": (1, 31),
+            "ORIGINAL_PROFILE_ID": (7, 8),
+            "CURRENT_PROFILE_ID": (15, 4),
+        },
+        "ALE_AUTH_CONNECT_V6": {
+            "ARRIVAL_TUNNEL_TYPE": (1, 29),
+            "NEXTHOP_TUNNEL_TYPE": (1, 29),
+            "ORIGINAL_PROFILE_ID": (15, 7),
+            "CURRENT_PROFILE_ID": (7, 4),
+        },
+    },
+    "2024": {
+        **_ICMP_ERROR,
+        "ALE_AUTH_CONNECT_V4": {
+            "IP_REMOTE_ADDRESS": (8, 55),
+            "FLAGS": (1, 35),
+            "ARRIVAL_TUNNEL_TYPE": (1, 30),
+            "NEXTHOP_TUNNEL_TYPE": (1, 30),
+            "ORIGINAL_PROFILE_ID": (15, 7),
+            "CURRENT_PROFILE_ID": (15, 3),
+        },
+        "ALE_AUTH_CONNECT_V6": {
+            "IP_REMOTE_ADDRESS": (16, 54),
+            "FLAGS": (1, 34),
+            "ARRIVAL_TUNNEL_TYPE": (1, 29),
+            "NEXTHOP_TUNNEL_TYPE": (1, 29),
+            "ORIGINAL_PROFILE_ID": (15, 6),
+            "CURRENT_PROFILE_ID": (7, 3),
+        },
+        "ALE_AUTH_RECV_ACCEPT_V4": {
+            "IP_NEXTHOP_INTERFACE": (1, 52),
+            "NEXTHOP_INTERFACE_TYPE": (1, 29),
+            "NEXTHOP_TUNNEL_TYPE": (1, 28),
+            "CURRENT_PROFILE_ID": (15, 3),
+        },
+        "ALE_AUTH_RECV_ACCEPT_V6": {
+            "IP_NEXTHOP_INTERFACE": (1, 49),
+            "NEXTHOP_INTERFACE_TYPE": (1, 28),
+            "NEXTHOP_TUNNEL_TYPE": (1, 27),
+            "CURRENT_PROFILE_ID": (7, 3),
+        },
+        "ALE_FLOW_ESTABLISHED_V4": {"DIRECTION": (511, 5)},
+        "ALE_FLOW_ESTABLISHED_V6": {"DIRECTION": (255, 5)},
+        "ALE_RESOURCE_ASSIGNMENT_V4": {
+            "IP_LOCAL_INTERFACE": (1, 47),
+            "IP_PROTOCOL": (511, 37),
+            "ALE_APP_ID": (1, 36),
+            "ALE_PACKAGE_ID": (1, 36),
+            "FLAGS": (1, 20),
+        },
+        "ALE_RESOURCE_ASSIGNMENT_V6": {
+            "IP_LOCAL_INTERFACE": (1, 48),
+            "IP_PROTOCOL": (127, 40),
+            "ALE_APP_ID": (1, 39),
+            "ALE_PACKAGE_ID": (1, 39),
+            "FLAGS": (1, 23),
+        },
+    },
+}
 LAYERS_COUNT = 99
+RANGE = re.compile(r"R\[(\d+)-(\d+)\]")
+PORT_BITS = 16
+SLOT_BITS_MAX = 24
 
 
 def load(directory: Path, name: str) -> Any:
@@ -68,45 +146,67 @@ def trailing_zeros(number: int) -> int:
     return (number & -number).bit_length() - 1
 
 
-def weight_slots(directory: Path) -> dict[str, dict[str, tuple[int, int]]]:
-    """Return layer -> field -> (units at the tightest match, shift of a unit), as measured in real dumps."""
+def weight_slots(directory: Path) -> dict[str, dict[str, dict[str, tuple[int, int, int]]]]:
+    """Return generation -> layer -> field -> slot, as measured in real dumps.
+
+    A slot is (units at the tightest match, shift of a unit, lowest bit that counts).
+    """
     measured = load(directory, "autoweight_contributions.json")
-    result: dict[str, dict[str, tuple[int, int]]] = {}
-    for layer, entry in measured.items():
-        builds = entry["files"]
-        chosen: dict[str, dict[str, int]] = {}
-        for build in BUILDS_NEWEST_FIRST:
-            samples = {key: int(value, 16) for key, value in builds.get(build, {}).items()}
-            by_field: dict[str, dict[str, int]] = {}
-            for key, value in samples.items():
-                field, _, how = key.partition(" ")
-                by_field.setdefault(field, {})[how] = value
-            agrees = all(
-                value == chosen[field][how]
-                for field, hows in by_field.items()
-                if field in chosen
-                for how, value in hows.items()
-                if how in chosen[field]
-            )
-            if not agrees:
-                continue
-            for field, hows in by_field.items():
-                chosen.setdefault(field, {}).update(hows)
-        family = "v6" if "_V6" in layer else "v4"
-        slots: dict[str, tuple[int, int]] = {}
-        for field, hows in chosen.items():
-            values = [value for value in hows.values() if value > 0]
-            exact = [value for how, value in hows.items() if not re.match(r"R\[|.*\|", how) and value > 0]
-            if not values:
-                continue
-            top = max(exact or values)
-            shift = min(trailing_zeros(value) for value in values)
-            if field.endswith("ADDRESS") and shift == trailing_zeros(top):
-                shift = max(0, top.bit_length() - UNITS_OF_ADDRESS[family].bit_length())
-            slots[field] = (top >> shift, shift)
-        if slots:
-            result[layer] = dict(sorted(slots.items(), key=lambda item: -(item[1][0] << item[1][1])))
+    result: dict[str, dict[str, dict[str, tuple[int, int, int]]]] = {}
+    for generation, builds in GENERATIONS.items():
+        layers = {}
+        for layer, entry in measured.items():
+            samples: dict[str, dict[str, int]] = {}
+            for build in builds:
+                for key, text in entry["files"].get(f"build-{build}", {}).items():
+                    field, _, how = key.partition(" ")
+                    if (build, layer) == UNSOLVED and field.endswith("ADDRESS"):
+                        continue
+                    known = samples.setdefault(field, {}).setdefault(how, int(text, 16))
+                    if known != int(text, 16):
+                        sys.exit(f"{layer}, {key}: the builds {builds} of generation {generation} don't agree")
+            slots = {field: slot for field, hows in samples.items() if (slot := _slot(field, hows, layer))}
+            for field, (units, shift) in SUPPLEMENT.get(generation, {}).get(layer, {}).items():
+                if field in slots:
+                    sys.exit(f"{layer}, {field}: measured in {generation}, and in the supplement too")
+                slots[field] = units, shift, shift
+            if layer == HALVED[1] and generation == HALVED[0]:
+                slots["IP_LOCAL_PORT"] = HALVED[2]
+            if slots:
+                layers[layer] = dict(sorted(slots.items(), key=lambda item: -(item[1][0] << item[1][1])))
+        result[generation] = layers
     return result
+
+
+def _slot(field: str, hows: dict[str, int], layer: str) -> tuple[int, int, int] | None:
+    """Return the slot that the samples *hows* (how it is tested -> what it earned) tell, None where they tell none."""
+    values = [value for value in hows.values() if value > 0]
+    if not values:
+        return None
+    if field.endswith("ADDRESS"):
+        # Both an exact match and full alternatives earn a power of two.
+        units = UNITS_OF_ADDRESS["v6" if "_V6" in layer else "v4"]
+        shift = (max(values) - 1).bit_length() - (units - 1).bit_length()
+        return units, shift, shift
+    exact = [value for how, value in hows.items() if not RANGE.fullmatch(how) and value > 0]
+    shift = min(trailing_zeros(value) for value in values)
+    if exact:
+        return max(exact) >> shift, shift, shift
+    # Ranges alone: the full set of bits that earns each of them what it earned.
+    for bits in range(1, SLOT_BITS_MAX):
+        units = (1 << bits) - 1
+        if all(_earned(units, how) == value >> shift for how, value in hows.items()):
+            return units, shift, shift
+    return None
+
+
+def _earned(units: int, how: str) -> int | None:
+    """Return what a range of ports earns of *units*, None where *how* is no such range."""
+    found = RANGE.fullmatch(how)
+    if found is None:
+        return None
+    low, high = map(int, found.groups())
+    return max(1, round(units * (1 - math.log2(high - low + 1) / PORT_BITS)))
 
 
 def main(arguments: list[str]) -> int:
@@ -147,12 +247,15 @@ def main(arguments: list[str]) -> int:
     lines += [
         "}",
         "",
-        "# layer -> field -> (units at the tightest match, shift of a unit): contributions to automatic weights",
-        "WEIGHT_SLOTS: Final[dict[str, dict[str, tuple[int, int]]]] = {",
+        "# generation -> layer -> field -> (units at the tightest match, shift of a unit, lowest bit that counts)",
+        "WEIGHT_SLOTS: Final[dict[str, dict[str, dict[str, tuple[int, int, int]]]]] = {",
     ]
-    for layer, slots in weight_slots(directory).items():
-        lines.append(f"    {layer!r}: {{")
-        lines += [f"        {field!r}: {slot!r}," for field, slot in slots.items()]
+    for generation, layers in weight_slots(directory).items():
+        lines.append(f"    {generation!r}: {{")
+        for layer, slots in layers.items():
+            lines.append(f"        {layer!r}: {{")
+            lines += [f"            {field!r}: {slot!r}," for field, slot in slots.items()]
+            lines.append("        },")
         lines.append("    },")
     lines += ["}", ""]
     TARGET.write_text("\n".join(lines), encoding="utf-8")

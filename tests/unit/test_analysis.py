@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from layergate.analysis import Severity, findings
-from layergate.analysis.regions import Region, covers, disjoint, region
+from layergate.engine.regions import Region, covers, disjoint, region
 from layergate.kernel.hooks import HOOKS
 from layergate.model import Action, Condition, DataType, Filter, MatchType, Policy, Sublayer, Value, layer_named
 from layergate.policyfile import TableResolver, load_text

@@ -230,7 +230,7 @@ def test_a_verdict_line_tells_who_matched_who_decided_and_who_lost() -> None:
         ),
         version=3,
     )
-    line = verdict_line(classify(in_order(policy), V4, {"IP_REMOTE_PORT": Value(DataType.UINT16, 80)}), V4)
+    line = verdict_line(classify(in_order(policy), Indication(V4, {"IP_REMOTE_PORT": Value(DataType.UINT16, 80)})), V4)
     assert list(line) == [
         "kind",
         "layer",
@@ -241,11 +241,22 @@ def test_a_verdict_line_tells_who_matched_who_decided_and_who_lost() -> None:
         "hard",
         "version",
         "sublayers",
+        "veto",
     ]
     assert (line["action"], line["filter"], line["filter_name"], line["sublayer"]) == ("block", 3, "stop", "low")
     assert (line["hard"], line["version"], line["layer"]) == (True, 3, V4.name)
     high, low, other = line["sublayers"]
-    assert list(high) == ["sublayer", "weight", "action", "filter", "filter_name", "matched", "lost", "effect"]
+    assert list(high) == [
+        "sublayer",
+        "weight",
+        "action",
+        "filter",
+        "filter_name",
+        "matched",
+        "lost",
+        "continued",
+        "effect",
+    ]
     assert [one["filter"] for one in high["matched"]] == [1, 2]
     assert list(high["matched"][0]) == ["filter", "filter_name", "action", "hard", "weight"]
     assert [(one["filter"], one["why"]) for one in high["lost"]] == [

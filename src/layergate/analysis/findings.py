@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations, groupby
 from typing import Final, Protocol
 
-from layergate.analysis.regions import Region, covers, disjoint, region
 from layergate.engine import effective_weight, in_order
 from layergate.engine.matching import groups, matches
+from layergate.engine.regions import Region, covers, disjoint, region
 from layergate.model import Action, Condition, DataType, Filter, Layer, MatchType, Policy, Sublayer, Value
 from layergate.model.lines import TOKENS
 

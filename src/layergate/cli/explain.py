@@ -213,7 +213,7 @@ def _plain(text: str) -> str:
 
 
 def _blocks(ordered: Ordered, indication: Indication) -> bool:
-    return classify(ordered, indication.layer, indication.values).action is Action.BLOCK
+    return classify(ordered, indication).action is Action.BLOCK
 
 
 def _question(words: list[str]) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
@@ -277,12 +277,12 @@ def _is_address(text: str) -> bool:
 def _answer(ordered: Ordered, indication: Indication, *, is_json: bool) -> Verdict:
     """Print the verdict on *indication*, and return it."""
     layer, values = indication.layer, indication.values
-    verdict = classify(ordered, layer, values)
+    verdict = classify(ordered, indication)
     if is_json:
         output.json_line(verdict_line(verdict, layer))
         return verdict
     sys.stdout.write(f"{_short(verdict, layer)}\n")
-    for told in account(ordered, layer, values, verdict):
+    for told in account(ordered, indication, verdict):
         sys.stdout.write("\n".join(_sublayer(told, layer, values)) + "\n")
     return verdict
 
@@ -308,14 +308,14 @@ def _short(verdict: Verdict, layer: Layer) -> str:
         why = "no permit above it matched"
     else:
         why = "no block above it matched, and none below"
-    sublayer = decided.sublayer.removeprefix("FWPM_SUBLAYER_")
+    sublayer = verdict.sublayer.name.removeprefix("FWPM_SUBLAYER_") if verdict.sublayer else ""
     return f"{word} at {layer.short} by '{decided.name}' in sublayer {sublayer}: {why}"
 
 
 def _sublayer(told: Account, layer: Layer, values: Mapping[str, Value]) -> list[str]:
     """Return the lines on one sublayer."""
-    name = told.sublayer.name.removeprefix("FWPM_SUBLAYER_")
-    head = f"  sublayer {output.paint(name, 'bold')} (weight {told.sublayer.weight:#x}): {told.told.effect}"
+    name = told.told.sublayer.name.removeprefix("FWPM_SUBLAYER_")
+    head = f"  sublayer {output.paint(name, 'bold')} (weight {told.told.sublayer.weight:#x}): {told.told.effect}"
     rows = [
         (
             f"#{asked.filter.id}",
@@ -336,14 +336,15 @@ def _fate(asked: Asked, told: Account, layer: Layer, values: Mapping[str, Value]
     if asked.fate is Fate.LOST:
         by = f"'{told.told.decided.name}'" if told.told.decided else "another"
         return f"lost: it matches too, but {by} above it had ended the sublayer"
-    field = layer.field(asked.missed[0].field)
+    missed = asked.missed[0]
+    field = layer.field(missed.field)
     if field is None:
         return "missed"
     value = values.get(field.name)
     known = (
         f"{friendly_name(field.name)} is {_shown(field, value)}" if value else f"{friendly_name(field.name)} is unknown"
     )
-    return f"missed: {known}, asked for {_wanted(field, asked.missed)}"
+    return f"missed: {known}, asked for {_wanted(field, missed.run)}"
 
 
 def _shown(field: Field, value: Value | None) -> str:

@@ -118,7 +118,7 @@ def compile_policy(policy: Policy, before: Compiled | None = None) -> Compiled:
     """Compile *policy*; what *before* it was named keeps its number. Cost: O(n log n) in its conditions.
 
     Raises:
-        NotSupportedError: a condition that no table can express (`check` names it before).
+        NotSupportedError: a condition that no table can express (`check` names it before), or a callout.
     """
     names, ordered = _Names(before), in_order(policy)
     place = {sublayer.name: number for number, sublayer in enumerate(policy.sublayers)}
@@ -152,6 +152,12 @@ def compile_policy(policy: Policy, before: Compiled | None = None) -> Compiled:
 
 
 def _add(tests: list[Test], item: Filter, names: _Names, sublayer: int) -> None:
+    if item.action.is_callout:
+        raise NotSupportedError(
+            f"filter '{item.name}'",
+            f"the kernel can't ask the callout '{item.callout}'",
+            "a filter that permits or blocks",
+        )
     runs = [tuple(_compared(one, item, names) for one in run) for _, run in groups(item.conditions)]
     runs = runs or [(Test("", Op.ALWAYS),)]
     end = len(tests) + sum(map(len, runs))

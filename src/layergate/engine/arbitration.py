@@ -1,9 +1,12 @@
 """Arbitration: sublayers by weight, filters by weight, one verdict.
 
 1. A layer's sublayers are heard from the heaviest to the lightest, all of them, also after a block.
-2. In a sublayer the first matching filter that permits or blocks ends it; the rest of the sublayer is not heard.
+2. In a sublayer the first matching filter that permits or blocks ends it; the rest of the sublayer is not heard. A
+   callout may let go on (`callouts`).
 3. Across sublayers the engine carries the action so far and the right to change it. A permit is soft (a lower sublayer
-   may block) unless its filter clears the right; a filter's block is hard. Once hard, nothing changes the action.
+   may block) unless its filter clears the right; a filter's block is hard. Once the right is gone, nothing changes the
+   action but a veto: a callout's block against a permit. *filter_veto* lets a plain filter's block veto too, as one
+   reading of the documentation has it.
 4. The reported filter is the first terminating one, in sublayer order, whose action is the final action.
 5. Nothing matched: permit, no filter.
 
@@ -15,14 +18,17 @@ Source: Microsoft, "Filter Arbitration"; which filter is reported: seven recorde
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
-from layergate.engine.matching import matches_all
+from layergate.engine.callouts import Callouts, Invocation, Result, result_of
+from layergate.engine.matching import NOTHING_ASSUMED, Assumed, matches_all
 from layergate.engine.weights import effective_weight
-from layergate.model import Action, Filter, FilterFlag, Layer, Policy, Sublayer, SublayerVerdict, Value, Verdict
+from layergate.model import Action, Filter, FilterFlag, Indication, Layer, Policy, Sublayer, SublayerVerdict, Verdict
 
-_INACTIVE = FilterFlag.BOOTTIME | FilterFlag.DISABLED
+NO_CALLOUTS: Final[Callouts] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +43,23 @@ class Ordered:
         return self.layers.get(layer.id, ())
 
 
-def in_order(policy: Policy) -> Ordered:
+def in_order(policy: Policy, *, is_boot: bool = False) -> Ordered:
     """Put *policy* in order: sublayers by weight, then as declared; filters by effective weight, then by id.
 
-    Boot-time and disabled filters are left out: they are not heard on a running system. Cost: O(n log n).
+    A running system hears neither boot-time nor disabled filters; before the engine runs (*is_boot*), boot-time filters
+    are all that is heard. Cost: O(n log n).
     """
-    place = {sublayer.name: number for number, sublayer in enumerate(_by_weight(policy.sublayers))}
-    sublayers = {sublayer.name: sublayer for sublayer in policy.sublayers}
+    place = {sublayer.key: number for number, sublayer in enumerate(_by_weight(policy.sublayers))}
+    sublayers = {sublayer.key: sublayer for sublayer in policy.sublayers}
     by_layer: dict[int, dict[str, list[Filter]]] = {}
     for item in policy.filters:
-        if not item.flags & _INACTIVE:
+        if is_heard(item, is_boot=is_boot):
             by_layer.setdefault(item.layer.id, {}).setdefault(item.sublayer, []).append(item)
     return Ordered(
         {
             layer: tuple(
-                (sublayers[name], tuple(sorted(filters, key=lambda item: (-effective_weight(item), item.id))))
-                for name, filters in sorted(heard.items(), key=lambda entry: place[entry[0]])
+                (sublayers[key], tuple(sorted(filters, key=lambda item: (-effective_weight(item), item.id))))
+                for key, filters in sorted(heard.items(), key=lambda entry: place[entry[0]])
             )
             for layer, heard in by_layer.items()
         },
@@ -60,59 +67,128 @@ def in_order(policy: Policy) -> Ordered:
     )
 
 
+def is_heard(item: Filter, *, is_boot: bool = False) -> bool:
+    """Whether *item* is heard by a running system, or (*is_boot*) before the engine runs."""
+    return FilterFlag.DISABLED not in item.flags and (FilterFlag.BOOTTIME in item.flags) is is_boot
+
+
 def _by_weight(sublayers: Iterable[Sublayer]) -> list[Sublayer]:
     return sorted(sublayers, key=lambda sublayer: -sublayer.weight)
 
 
-def classify(ordered: Ordered, layer: Layer, values: Mapping[str, Value]) -> Verdict:
-    """Decide an indication at *layer* with *values*. Cost: O(filters of the layer). Source: the module's rules."""
+@dataclass(slots=True)
+class _Heard:
+    """One sublayer's result, and how the engine took it."""
+
+    sublayer: Sublayer
+    matched: tuple[Filter, ...]
+    place: int = 0  # of the filter that ended it, among the matched
+    result: Result | None = None
+    before: Action | None = None
+    could_write: bool = True
+    veto: bool = False
+
+    @property
+    def decided(self) -> Filter | None:
+        return self.matched[self.place] if self.result else None
+
+    @property
+    def action(self) -> Action | None:
+        return self.result.action if self.result else None
+
+
+def classify(
+    ordered: Ordered,
+    indication: Indication,
+    *,
+    callouts: Callouts = NO_CALLOUTS,
+    filter_veto: bool = False,
+    assumed: Assumed = NOTHING_ASSUMED,
+) -> Verdict:
+    """Decide *indication*.
+
+    Args:
+        ordered: one version of the filters.
+        indication: its layer's filters are asked, with its values.
+        callouts: by key, the functions that somebody registered.
+        filter_veto: a plain filter's block overrides a hard permit.
+        assumed: conditions whose outcome is taken for granted, whatever the values say.
+
+    Cost: O(filters of the layer). Source: the module's rules.
+    """
     action: Action | None = None
-    may_change = True
-    results: list[tuple[Sublayer, tuple[Filter, ...]]] = []
-    for sublayer, filters in ordered.at(layer):
-        matched = tuple(item for item in filters if matches_all(values, item.conditions))
-        results.append((sublayer, matched))
-        if matched and may_change:
-            action = matched[0].action
-            may_change = not matched[0].hard
+    may_write = True
+    heard = []
+    veto = None
+    for sublayer, filters in ordered.at(indication.layer):
+        one = _Heard(
+            sublayer, tuple(item for item in filters if matches_all(indication.values, item.conditions, assumed))
+        )
+        one.before, one.could_write = action, may_write
+        heard.append(one)
+        for place, item in enumerate(one.matched):
+            result = result_of(Invocation(indication, item, action, may_write), callouts)
+            if result.action is not Action.CONTINUE:
+                one.place, one.result = place, result
+                break
+        if one.result is None:
+            continue
+        if may_write:
+            action, may_write = one.result.action, not one.result.clears_right
+        elif action is Action.PERMIT and one.action is Action.BLOCK and (one.result.by_callout or filter_veto):
+            action, one.veto = Action.BLOCK, True
+            veto = veto or one.decided
     final = action or Action.PERMIT
-    reported = next((matched[0] for _, matched in results if matched and matched[0].action is final), None)
+    reported = next((one for one in heard if one.action is final), None)
     return Verdict(
         action=final,
-        filter=reported,
-        hard=not may_change,
-        sublayers=tuple(_told(results, final)),
+        filter=reported.decided if reported else None,
+        hard=not may_write,
+        sublayers=tuple(_told(heard, final)),
         version=ordered.version,
+        veto=veto,
+        absorbed=bool(reported and reported.result and reported.result.absorbs),
     )
 
 
-def _told(results: list[tuple[Sublayer, tuple[Filter, ...]]], final: Action) -> Iterable[SublayerVerdict]:
+def _told(heard: list[_Heard], final: Action) -> Iterator[SublayerVerdict]:
     """Tell, a sublayer each, what it said and how arbitration took it."""
     settled: Filter | None = None
-    action: Action | None = None
-    for sublayer, matched in results:
-        decided = matched[0] if matched else None
-        if decided is None:
-            effect = "nothing matched"
-        elif settled is not None and decided.action is action:
-            effect = f"agrees with '{settled.name}', which had already settled it"
-        elif settled is not None:
-            effect = f"not heard: '{settled.name}' above it is a hard {settled.action}"
-        elif action is not None and decided.action is not action:
-            effect = f"overrides the soft {action} above it"
-        elif decided.action is not final:
-            effect = "soft permit, overridden below"
-        else:
-            effect = f"{'hard' if decided.hard else 'soft'} {decided.action}"
-        if decided is not None and settled is None:
-            action = decided.action
-            settled = decided if decided.hard else None
+    vetoed = any(one.veto for one in heard)
+    for one in heard:
+        decided = one.decided
         yield SublayerVerdict(
-            sublayer=sublayer,
-            matched=matched,
+            sublayer=one.sublayer,
+            matched=one.matched,
             decided=decided,
-            lost=matched[1:],
-            took_effect=decided is not None and decided.action is final,
-            effect=effect,
-            weights=tuple(map(effective_weight, matched)),
+            lost=one.matched[one.place + 1 :] if decided else (),
+            took_effect=decided is not None and one.action is final,
+            effect=_effect(one, settled, final, vetoed=vetoed),
+            weights=tuple(map(effective_weight, one.matched)),
+            action=one.action,
+            hard=bool(one.result and one.result.clears_right),
+            continued=one.matched[: one.place] if decided else one.matched,
+            veto=one.veto,
         )
+        if decided is not None and one.result and (one.veto or (one.could_write and one.result.clears_right)):
+            settled = decided
+
+
+def _effect(one: _Heard, settled: Filter | None, final: Action, *, vetoed: bool) -> str:
+    """Return, in words, how arbitration took what *one* said; *settled* is the filter that took the right away."""
+    if one.result is None:
+        return "every callout that matched let go on" if one.matched else "nothing matched"
+    how = f"{'hard' if one.result.clears_right else 'soft'} {one.action}"
+    if one.veto:
+        return f"vetoes the hard permit '{settled.name if settled else ''}' above it"
+    if settled is not None and one.action is one.before:
+        return f"agrees with '{settled.name}', which had already settled it"
+    if settled is not None:
+        return f"not heard: '{settled.name}' above it is a hard {one.before}"
+    if one.before is not None and one.action is not one.before:
+        return f"overrides the soft {one.before} above it" + (
+            "" if one.action is final else ", and is overridden below"
+        )
+    if one.action is not final:
+        return f"{how}, {'vetoed' if vetoed and one.result.clears_right else 'overridden'} below"
+    return how

@@ -12,9 +12,11 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any, Final
 
-from layergate.model import AddressMask, Condition, DataType, Field, MatchType, Range, Value
+from layergate.engine.sddl import grants
+from layergate.model import AddressMask, Condition, DataType, Field, MatchType, Range, Token, Value
 from layergate.model.values import BITS, SORTABLE
 
 _ORDER: Final[dict[MatchType, Callable[[Any, Any], bool]]] = {
@@ -33,6 +35,9 @@ _FLAGS: Final[dict[MatchType, Callable[[int, int], bool]]] = {
 _TOKENS: Final = (DataType.TOKEN_INFORMATION, DataType.TOKEN_ACCESS_INFORMATION)
 _MASKS: Final = {DataType.V4_ADDR_MASK: DataType.UINT32, DataType.V6_ADDR_MASK: DataType.BYTE_ARRAY16}
 _SUFFIX: Final = (MatchType.PREFIX, MatchType.NOT_PREFIX)
+
+Assumed = Mapping[Condition, bool]
+NOTHING_ASSUMED: Final[Assumed] = MappingProxyType({})
 
 
 def as_integer(value: Value) -> int:
@@ -57,7 +62,7 @@ def matches(value: Value | None, condition: Condition) -> bool:
         low, high = wanted.data.low, wanted.data.high
         return how is MatchType.RANGE and low.type is value.type and low.data <= value.data <= high.data  # type: ignore[operator]
     if value.type in _TOKENS:
-        return wanted.type is DataType.UINT32 and how in _ORDER and _ORDER[how](value.data, wanted.data)
+        return _token_matches(value, condition)
     if wanted.type is not value.type:
         return False
     if how in _FLAGS:
@@ -70,15 +75,35 @@ def matches(value: Value | None, condition: Condition) -> bool:
     return how in _ORDER and _ORDER[how](value.data, wanted.data)
 
 
+def _token_matches(value: Value, condition: Condition) -> bool:
+    """Whether *value* passes: a user id by its number, a token by an access check or by holding a SID."""
+    wanted, how = condition.value, condition.match
+    if isinstance(value.data, Token):
+        if how not in (MatchType.EQUAL, MatchType.NOT_EQUAL) or not isinstance(wanted.data, str):
+            return False
+        is_sid = wanted.type is DataType.SID
+        passes = wanted.data in value.data.sids if is_sid else grants(wanted.data, value.data.sids)
+        return passes is (how is MatchType.EQUAL)
+    return wanted.type is DataType.UINT32 and how in _ORDER and _ORDER[how](value.data, wanted.data)
+
+
 def groups(conditions: tuple[Condition, ...]) -> Iterator[tuple[str, tuple[Condition, ...]]]:
     """Yield (field, its alternatives): the runs of conditions on one field, in order."""
     for name, run in groupby(conditions, key=operator.attrgetter("field")):
         yield name, tuple(run)
 
 
-def matches_all(values: Mapping[str, Value], conditions: tuple[Condition, ...]) -> bool:
+def meets(value: Value | None, condition: Condition, assumed: Assumed) -> bool:
+    """Whether *condition* holds: as *assumed*, where it is, else by *value*."""
+    known = assumed.get(condition) if assumed else None
+    return matches(value, condition) if known is None else known
+
+
+def matches_all(
+    values: Mapping[str, Value], conditions: tuple[Condition, ...], assumed: Assumed = NOTHING_ASSUMED
+) -> bool:
     """Whether *values* meet *conditions*: every field's group has an alternative that holds. None at all: always."""
-    return all(any(matches(values.get(name), one) for one in run) for name, run in groups(conditions))
+    return all(any(meets(values.get(name), one, assumed) for one in run) for name, run in groups(conditions))
 
 
 def condition_problem(field: Field, condition: Condition) -> str | None:

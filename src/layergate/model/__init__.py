@@ -18,7 +18,16 @@ from layergate.model.catalogue import (
     layer_named,
     layers_named,
 )
-from layergate.model.errors import InputError, InternalError, LayergateError, NotSupportedError, PolicyError, Problem
+from layergate.model.errors import (
+    FwpError,
+    InputError,
+    InternalError,
+    LayergateError,
+    NotSupportedError,
+    PolicyError,
+    Problem,
+    RefusedError,
+)
 from layergate.model.indication import (
     AddressType,
     Direction,
@@ -29,8 +38,19 @@ from layergate.model.indication import (
     SublayerVerdict,
     Verdict,
 )
-from layergate.model.policy import Action, Condition, Filter, FilterFlag, Policy, Sublayer
-from layergate.model.values import AddressMask, DataType, MatchType, Range, Value
+from layergate.model.policy import (
+    Action,
+    Callout,
+    CalloutFlag,
+    Condition,
+    Filter,
+    FilterFlag,
+    Policy,
+    Provider,
+    ProviderContext,
+    Sublayer,
+)
+from layergate.model.values import AddressMask, DataType, MatchType, Range, Token, Value
 
 __all__ = [
     "FIELD_ALIASES",
@@ -40,6 +60,8 @@ __all__ = [
     "Action",
     "AddressMask",
     "AddressType",
+    "Callout",
+    "CalloutFlag",
     "Condition",
     "DataType",
     "Direction",
@@ -48,6 +70,7 @@ __all__ = [
     "Filter",
     "FilterFlag",
     "Flag",
+    "FwpError",
     "Indication",
     "InputError",
     "InternalError",
@@ -59,10 +82,14 @@ __all__ = [
     "PolicyError",
     "Problem",
     "Process",
+    "Provider",
+    "ProviderContext",
     "Range",
     "ReauthorizeReason",
+    "RefusedError",
     "Sublayer",
     "SublayerVerdict",
+    "Token",
     "Value",
     "Verdict",
     "layer_by_id",

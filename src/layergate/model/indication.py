@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from layergate.model.catalogue import Layer
 from layergate.model.policy import Action, Filter, Sublayer
@@ -110,10 +110,12 @@ class Indication:
 class SublayerVerdict:
     """What one sublayer said of an indication.
 
-    *matched*: its matching filters, heaviest first. *decided*: the first of them, which ends the sublayer; None where
-    nothing matched. *lost*: the matching filters that were not heard. *effect*: how arbitration took the result, in
-    words.
-    *took_effect*: whether it set or kept the final action. *weights*: the effective weights of *matched*, in its order.
+    *matched*: its matching filters, heaviest first. *decided*: the first of them that permits or blocks, which ends the
+    sublayer; None where none did. *lost*: the matching filters that were not heard. *effect*: how arbitration took the
+    result, in words. *took_effect*: whether it set or kept the final action. *weights*: the effective weights of
+    *matched*, in its order. *action*: permit or block, None for no opinion; *hard*: whether the right to change the
+    action was gone afterwards, by its own doing. *continued*: the callouts above *decided* that let go on. *veto*:
+    whether it blocked against a hard permit, and prevailed.
     """
 
     sublayer: Sublayer
@@ -123,14 +125,29 @@ class SublayerVerdict:
     took_effect: bool
     effect: str
     weights: tuple[int, ...] = ()
+    action: Action | None = None
+    hard: bool = False
+    continued: tuple[Filter, ...] = ()
+    veto: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """This action, decided by this filter of this sublayer, and why. *filter* is None where nothing matched: permit."""
+    """This action, decided by this filter of this sublayer, and why. *filter* is None where nothing matched: permit.
+
+    *veto* is the filter that blocked against a hard permit, None for no veto. *absorbed*: a callout took the packet for
+    itself, so that nobody else hears of the block.
+    """
 
     action: Action
     filter: Filter | None = None
     hard: bool = False
-    sublayers: tuple[SublayerVerdict, ...] = field(default=())
+    sublayers: tuple[SublayerVerdict, ...] = ()
     version: int = 1
+    veto: Filter | None = None
+    absorbed: bool = False
+
+    @property
+    def sublayer(self) -> Sublayer | None:
+        """Return the sublayer of the deciding filter."""
+        return next((told.sublayer for told in self.sublayers if told.decided is self.filter is not None), None)

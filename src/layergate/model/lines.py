@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import ipaddress
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from layergate.model.catalogue import Family, Field, Layer, layer_named, layers_named
 from layergate.model.errors import InputError
-from layergate.model.indication import Indication, Process, Verdict
+from layergate.model.indication import Indication, Process, SublayerVerdict, Verdict
 from layergate.model.policy import Action, Filter
 from layergate.model.values import BITS, SIGNED_BITS, TEXTS, DataType, Value
 
@@ -341,32 +341,38 @@ def verdict_line(verdict: Verdict, layer: Layer) -> dict[str, object]:
         "action": str(verdict.action),
         "filter": decided.id if decided else None,
         "filter_name": decided.name if decided else None,
-        "sublayer": decided.sublayer if decided else None,
+        "sublayer": verdict.sublayer.name if verdict.sublayer else None,
         "hard": verdict.hard,
         "version": verdict.version,
         "sublayers": [
             {
                 "sublayer": told.sublayer.name,
                 "weight": told.sublayer.weight,
-                "action": str(told.decided.action) if told.decided else None,
+                "action": str(told.action) if told.action else None,
                 "filter": told.decided.id if told.decided else None,
                 "filter_name": told.decided.name if told.decided else None,
                 "matched": [
                     {**_named(item), "hard": item.hard, "weight": weight}
                     for item, weight in zip(told.matched, told.weights, strict=True)
                 ],
-                "lost": [
-                    *([{**_named(told.decided), "why": told.effect}] if told.decided and not told.took_effect else []),
-                    *(
-                        {**_named(item), "why": f"'{told.matched[0].name}' above it had ended the sublayer"}
-                        for item in told.lost
-                    ),
-                ],
+                "lost": list(_lost(told)),
+                "continued": [_named(item) for item in told.continued],
                 "effect": told.effect,
             }
             for told in verdict.sublayers
         ],
+        "veto": verdict.veto.id if verdict.veto else None,
     }
+
+
+def _lost(told: SublayerVerdict) -> Iterator[dict[str, object]]:
+    """Yield what matched and did not prevail, with why."""
+    if told.decided is None:
+        return
+    if not told.took_effect:
+        yield {**_named(told.decided), "why": told.effect}
+    for item in told.lost:
+        yield {**_named(item), "why": f"'{told.decided.name}' above it had ended the sublayer"}
 
 
 def _named(item: Filter) -> dict[str, object]:

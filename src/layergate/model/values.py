@@ -1,9 +1,9 @@
 """Values and how they are compared: FWP_DATA_TYPE and FWP_MATCH_TYPE.
 
 A `Value` is a type and Python data: integers for every integer type and for IPv4 addresses (UINT32, host order),
-`bytes` for BYTE_ARRAY16 (an IPv6 address), BYTE_ARRAY6 and BYTE_BLOB (an application's path, UTF-8), `str` for SID,
-SECURITY_DESCRIPTOR and UNICODE_STRING, `AddressMask` and `Range` for those, None for EMPTY. On Linux the token of
-ALE_USER_ID is the numeric user id.
+`bytes` for BYTE_ARRAY16 (an IPv6 address), BYTE_ARRAY6 and BYTE_BLOB (an application's path: UTF-8 on Linux, UTF-16LE
+with a NUL at its end in a dump of Windows), `str` for SID, SECURITY_DESCRIPTOR (SDDL) and UNICODE_STRING, `AddressMask`
+and `Range` for those, None for EMPTY. The token of ALE_USER_ID is the numeric user id on Linux, a `Token` on Windows.
 
 Source: Microsoft, fwptypes.h (FWP_DATA_TYPE, FWP_MATCH_TYPE).
 """
@@ -86,6 +86,13 @@ class AddressMask:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """An access token: the SIDs that it has enabled, the user's among them."""
+
+    sids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Range:
     """An inclusive range of one type."""
 
@@ -93,7 +100,7 @@ class Range:
     high: Value
 
 
-Data = int | float | bytes | str | AddressMask | Range | None
+Data = int | float | bytes | str | AddressMask | Range | Token | None
 
 
 @dataclass(frozen=True, slots=True)

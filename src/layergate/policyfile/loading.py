@@ -61,6 +61,9 @@ FILTER_KEYS: Final = (
 )
 TABLES: Final = ("sublayer", "filter")
 TOP_KEYS: Final = (*TABLES, "$schema")
+ACTIONS: Final = (Action.PERMIT, Action.BLOCK)
+"""What a file's filter can say: a callout is a function, and no file holds one."""
+
 UNKNOWN_MAX: Final = 100
 """Above this many unknown keys a file was meant for something else: one problem says more than all of them."""
 
@@ -333,10 +336,10 @@ class _Reader:
     def action(self, table: dict[str, Any], path: tuple[str | int, ...], subject: str) -> Action | None:
         """Return a filter's action."""
         value = table.get("action")
-        if isinstance(value, str) and value in tuple(Action):
+        if isinstance(value, str) and value in ACTIONS:
             return Action(value)
         found = f"action = {shown(value)}" if "action" in table else "no action"
-        close = suggestion(value, tuple(Action)) if isinstance(value, str) else ""
+        close = suggestion(value, ACTIONS) if isinstance(value, str) else ""
         self.problem((*path, "action"), subject, found, f"{close}permit or block")
         return None
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from layergate.model import LAYERS, Action, DataType, Field
+from layergate.model import LAYERS, DataType, Field
 from layergate.model.catalogue import PREFIX as LAYER_PREFIX
 from layergate.model.catalogue_data import BUILTIN_SUBLAYERS
 from layergate.model.lines import PATHS, TOKENS
 from layergate.model.values import BITS
-from layergate.policyfile.loading import CALLS, SUBLAYER_WEIGHT_MAX, WEIGHT_MAX, WEIGHT_RANGE_MAX
+from layergate.policyfile.loading import ACTIONS, CALLS, SUBLAYER_WEIGHT_MAX, WEIGHT_MAX, WEIGHT_RANGE_MAX
 from layergate.policyfile.names import FIELD_NAMES, PREFIX, bit_names, value_names
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -95,7 +95,7 @@ def _filter() -> dict[str, object]:
                 "default": "UNIVERSAL",
             },
             "action": {
-                "enum": [str(action) for action in Action],
+                "enum": [str(action) for action in ACTIONS],
                 "description": "What the filter says where it matches.",
             },
             "hard": {"type": "boolean", "description": "A permit that no lower sublayer can turn into a block."},
