@@ -53,6 +53,11 @@ def columns(rows: Iterable[Sequence[str]], *, indent: int = 0) -> list[str]:
     ]
 
 
+def harmless(text: str) -> str:
+    """Return *text*, which somebody else wrote, as one line in which a terminal finds nothing to obey."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def plural(count: int, word: str) -> str:
     """Return "1 filter", "2 filters"."""
     return f"{count} {word}{'' if count == 1 else 's'}"

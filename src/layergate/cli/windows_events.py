@@ -42,7 +42,7 @@ def run_events(dump: Dump, arguments: argparse.Namespace) -> None:
             output.json_line(_event_line(one, judge))
         else:
             rows.append(_event_row(one, judge))
-            notes.append(list(_explained(one)))
+            notes.append(list(_explained(one)) if judge.filters else [])
     if arguments.json:
         for word, problems in (("unknown", dump.unknown), ("doubt", dump.doubts)):
             for problem in problems:
@@ -53,8 +53,10 @@ def run_events(dump: Dump, arguments: argparse.Namespace) -> None:
         sys.stdout.write("\n".join([line, *explained]) + "\n")
     said = ", ".join(f"{counts[one]} {one}" for one in Agreement if counts[one])
     sys.stdout.write(f"{output.plural(counts.total(), 'event')}: {said}\n")
+    if not judge.filters:
+        sys.stdout.write("no filters to compare with: --state FILE, a state of the same machine\n")
     for problem in (*dump.unknown, *dump.doubts):
-        sys.stdout.write(f"{problem}\n")
+        sys.stdout.write(f"{output.harmless(str(problem))}\n")
 
 
 def _key(agreement: Agreement) -> str:
@@ -78,8 +80,8 @@ def _explained(one: Comparison) -> Iterator[str]:
     if one.agreement is Agreement.SAME:
         return
     if one.judgement is not None:
-        yield f"    here: {_decided(one.judgement)}"
-    yield from (f"    {reason}" for reason in one.reasons)
+        yield output.harmless(f"    here: {_decided(one.judgement)}")
+    yield from (output.harmless(f"    {reason}") for reason in one.reasons)
 
 
 def _event_row(one: Comparison, judge: Judge) -> tuple[str, ...]:
@@ -87,12 +89,15 @@ def _event_row(one: Comparison, judge: Judge) -> tuple[str, ...]:
     action = {Action.BLOCK: "drop", Action.PERMIT: "allow"}.get(event.action) if event.action else ""
     ends = ends_text(one.judgement.indication) if one.judgement else _ends(event)
     app = app_text(one.judgement.indication) if one.judgement else ""
-    return (
+    cells = (
         event.time,
         action or event.type,
         one.layer.short if one.layer else f"layer {event.layer}" if event.layer is not None else "",
         f"{ends}  {app}".rstrip(),
         _recorded(event, judge),
+    )
+    return (
+        *map(output.harmless, cells),
         output.paint(str(one.agreement), _COLOURS[one.agreement]),
     )
 
@@ -211,7 +216,7 @@ def _connection_row(connection: Connection, judged: dict[str, Judgement]) -> tup
     first = next(iter(judged.values()), None)
     ends = ends_text(first.indication) if first else str(connection.id)
     app = path_text(connection.app).rpartition("\\")[2] if connection.app else ""
-    return (ends, app, *(_outcome(judged.get(word)) for word in _LAYERS))
+    return tuple(map(output.harmless, (ends, app, *(_outcome(judged.get(word)) for word in _LAYERS))))
 
 
 def _outcome(judgement: Judgement | None) -> str:

@@ -80,6 +80,11 @@ def _sublayers(dump: Dump, name: str | None) -> frozenset[str] | None:
     return frozenset({names[folded]})
 
 
+def _by_id(dump: Dump) -> list[Layer]:
+    """Return the layers in the order of their ids, as netsh lists them."""
+    return sorted(dump.layers, key=lambda layer: layer.id)
+
+
 def _heard(item: Filter) -> str:
     """Return when *item* is heard."""
     if FilterFlag.DISABLED in item.flags:
@@ -97,7 +102,7 @@ def _told(dump: Dump, wanted: _Wanted, weighed: Fit, *, is_boot: bool) -> Iterat
     shown = [item for item in dump.policy.filters if wanted.has(item)]
     apart = [item for item in shown if _heard(item) == "disabled" or (_heard(item) == "boot" and not is_boot)]
     at_layer = Counter(item.layer.id for item in shown)
-    for layer in dump.layers:
+    for layer in _by_id(dump):
         if not at_layer[layer.id]:
             continue
         heard = [(sublayer, [item for item in filters if wanted.has(item)]) for sublayer, filters in ordered.at(layer)]
@@ -118,7 +123,7 @@ def _told(dump: Dump, wanted: _Wanted, weighed: Fit, *, is_boot: bool) -> Iterat
 
 def _opening(dump: Dump, weighed: Fit) -> Iterator[str]:
     policy = dump.policy
-    when = f" of {dump.time}" if dump.time else ""
+    when = f" of {output.harmless(dump.time)}" if dump.time else ""
     yield output.paint(f"{dump.place}: {_MADE_BY[dump.kind]}{when}", "bold")
     heard = Counter(_heard(item) for item in policy.filters)
     counts = [f"{heard['running']} heard by a running system"]
@@ -158,7 +163,7 @@ def _layer_head(
     count = sum(len(filters) for _, filters in heard)
     parts = [output.plural(count, "filter") + (" at boot" if is_boot else "")] if count else []
     parts += [f"{len(others)} not heard"] if others else []
-    return f"{output.paint(layer.short, 'bold')} (layer {layer.id}): {', '.join(parts)}"
+    return f"{output.paint(output.harmless(layer.short), 'bold')} (layer {layer.id}): {', '.join(parts)}"
 
 
 def _rows(
@@ -171,7 +176,7 @@ def _rows(
     lines = iter(output.columns([row for group in rows for row in group], indent=4))
     for (sublayer, _), group in zip(heard, rows, strict=False):
         weight = "unknown" if sublayer.key in dump.assumed_sublayers else f"{sublayer.weight:#x}"
-        yield f"  {output.paint(short_name(sublayer.name), 'cyan')}, weight {weight}"
+        yield f"  {output.paint(output.harmless(short_name(sublayer.name)), 'cyan')}, weight {weight}"
         for _ in group:
             yield next(lines)
     if others:
@@ -191,14 +196,15 @@ def _row(dump: Dump, callouts: dict[str, str], item: Filter, apart: str = "") ->
     reason = dump.not_understood.get(item.id)
     tail = [" ".join(by)] if by else []
     tail += flag_words(item)
-    tail += [output.paint(f"not understood: {reason}", "yellow")] if reason else []
+    painted = [output.paint(f"not understood: {output.harmless(reason)}", "yellow")] if reason else []
     name = item.name if len(item.name) <= NAME_SHOWN_MAX else f"{item.name[: NAME_SHOWN_MAX - 1]}…"
+    words = output.harmless("; ".join([*([apart] if apart else []), asks(item, callouts), *tail]))
     return (
         f"#{item.id}",
         action_words(item),
         f"{effective_weight(item):#018x}",
-        f"'{name}'",
-        "; ".join([*([apart] if apart else []), asks(item, callouts), *tail]),
+        f"'{output.harmless(name)}'",
+        "; ".join([words, *painted]),
     )
 
 
@@ -209,12 +215,12 @@ def _closing(dump: Dump, weighed: Fit, *, empty_count: int, is_all: bool) -> Ite
     for head, problems in (("unknown", dump.unknown), ("doubtful", dump.doubts)):
         if problems:
             yield output.paint(f"{head}:", "yellow")
-            yield from (f"  {problem}" for problem in problems)
+            yield from (f"  {output.harmless(str(problem))}" for problem in problems)
     if weighed.misfits:
         yield output.paint(f"weights that are not those of Windows of {weighed.generation}:", "yellow")
         for misfit in weighed.misfits[:MISFITS_SHOWN_MAX]:
             item, found = misfit.filter, f"{misfit.recorded:#018x}, computed {misfit.computed:#018x}"
-            yield f"  #{item.id} '{item.name}' at {item.layer.short}: {found}: {misfit.reason}"
+            yield output.harmless(f"  #{item.id} '{item.name}' at {item.layer.short}: {found}: {misfit.reason}")
         rest = len(weighed.misfits) - MISFITS_SHOWN_MAX
         if rest > 0:
             yield f"  and {rest} more (--json lists them all)"
@@ -281,7 +287,7 @@ def _filter_lines(dump: Dump, wanted: _Wanted, *, is_boot: bool) -> Iterator[dic
     policy = dump.policy
     names = {sublayer.key: sublayer.name for sublayer in policy.sublayers}
     ordered = in_order(policy, is_boot=is_boot)
-    listed = [item for layer in dump.layers for _, filters in ordered.at(layer) for item in filters]
+    listed = [item for layer in _by_id(dump) for _, filters in ordered.at(layer) for item in filters]
     listed += [
         item for item in policy.filters if _heard(item) == "disabled" or (_heard(item) == "boot" and not is_boot)
     ]

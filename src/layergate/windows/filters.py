@@ -18,7 +18,7 @@ from layergate.model import Action, Condition, DataType, Filter, FilterFlag, Lay
 from layergate.model.values import EMPTY
 from layergate.windows.layers import Layers
 from layergate.windows.names import field_name, flags_of, key_name
-from layergate.windows.notes import Notes, shown
+from layergate.windows.notes import Notes, one_line, shown
 from layergate.windows.objects import display_of, items_of, parts_of, text_in
 from layergate.windows.reading import Node
 from layergate.windows.values import NotUnderstood, Values
@@ -97,7 +97,7 @@ class Filters:
             marks=marks,
         )
         if reasons:
-            self.not_understood[number] = "; ".join(dict.fromkeys(reasons))
+            self.not_understood[number] = one_line("; ".join(dict.fromkeys(reasons)))
             self._notes.unknown(node.line, subject, self.not_understood[number], "kept, and never taken to match")
 
     def _required(self, parts: dict[str, Node], tag: str, node: Node, subject: str) -> str:

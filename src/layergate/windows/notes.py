@@ -12,6 +12,7 @@ from typing import Final
 from layergate.model import InputError, Problem
 
 PROBLEMS_MAX: Final = 500
+MESSAGE_CHARACTERS_MAX: Final = 300
 _SHOWN_MAX: Final = 80
 
 _Found = dict[tuple[str, str], tuple[int, str, int]]
@@ -20,6 +21,12 @@ _Found = dict[tuple[str, str], tuple[int, str, int]]
 def shown(text: str) -> str:
     """Return *text* for a message, cut to a length that a line bears."""
     return repr(text) if len(text) <= _SHOWN_MAX else f"{text[: _SHOWN_MAX - 3]!r}..."
+
+
+def one_line(text: str) -> str:
+    """Return *text* as one line of a bearable length: a file may hold anything in the place of a key."""
+    line = " ".join(text.split())
+    return line if len(line) <= MESSAGE_CHARACTERS_MAX else f"{line[: MESSAGE_CHARACTERS_MAX - 3]}..."
 
 
 class Notes:
@@ -32,7 +39,7 @@ class Notes:
 
     def wrong(self, line: int | None, found: str, accepted: str) -> InputError:
         """Return the error for something that stops the reading."""
-        return InputError(found, accepted, place=self.place, line=line)
+        return InputError(one_line(found), one_line(accepted), place=self.place, line=line)
 
     def unknown(self, line: int | None, subject: str, found: str, kept: str) -> None:
         """Note that nobody knows what was *found*; *kept*: what became of it."""
@@ -66,7 +73,8 @@ class Notes:
 
 
 def _note(found: _Found, line: int | None, subject: str, what: str, how: str) -> None:
-    key = (what, how)
+    key = (one_line(what), how)
+    subject = one_line(subject)
     if key not in found and len(found) >= PROBLEMS_MAX:
         key = ("more of the kind", "not listed one by one")
         subject = ""

@@ -28,6 +28,7 @@ from xml.parsers import expat
 from layergate.model import InputError
 from layergate.windows.encodings import as_utf8
 from layergate.windows.layout import BASES, KNOWN, OPEN, RECORDS, ROOTS
+from layergate.windows.notes import one_line
 
 MIB: Final = 1 << 20
 UNKNOWN: Final = "?"
@@ -103,7 +104,7 @@ def _bounded(chunks: Iterable[bytes], place: str, limits: Limits) -> Iterator[by
         size += len(chunk)
         if size > limits.file_bytes:
             raise InputError(
-                f"more than {limits.file_bytes // MIB} MiB",
+                f"more than {_size(limits.file_bytes)}",
                 "a dump of at most that size: a shorter recording, or filters chosen by an option of netsh",
                 place=place,
             )
@@ -166,14 +167,17 @@ class _Parser:
         return ready
 
     def _wrong(self, found: str, accepted: str, line: int | None = None) -> InputError:
-        return InputError(found, accepted, place=self._place, line=line or self._expat.CurrentLineNumber)
+        return InputError(
+            one_line(found), one_line(accepted), place=self._place, line=line or self._expat.CurrentLineNumber
+        )
 
     def _opening(self, head: bytes) -> bytes:
         """Return *head* with its XML declaration taken off and a root of our own put around: files have two roots."""
         text = head.lstrip(b" \t\r\n")
         blank = head[: len(head) - len(text)]
         if not text:
-            raise InputError("an empty file", "what netsh wfp writes", place=self._place)
+            found = "nothing but white space" if head else "an empty file"
+            raise InputError(found, "what netsh wfp writes", place=self._place)
         if not text.startswith(b"<"):
             shown = text[:40].decode("utf-8", "replace")
             raise InputError(f"no XML: it begins with {shown!r}", "what netsh wfp writes", place=self._place, line=1)
@@ -214,7 +218,6 @@ class _Parser:
     # --- what expat calls -------------------------------------------------------------------------------------------
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        self._break()
         self._tags.append(tag)
         if self._passing:
             self._passing += 1
@@ -224,9 +227,12 @@ class _Parser:
             self._enter(tag, attributes)
         if len(self._tags) > self._limits.depth:
             raise self._wrong(f"elements nested {self._limits.depth} deep", "what netsh wfp writes: 15 at most")
+        self._break()
 
     def _child(self, tag: str, attributes: dict[str, str]) -> None:
         """Begin an element of the record."""
+        if self._parts:
+            raise self._beside(self._nodes[-1])
         node = Node(tag, self._expat.CurrentLineNumber, attributes.get("numItems") if attributes else None)
         parent = self._nodes[-1]
         if parent.children:
@@ -266,14 +272,12 @@ class _Parser:
         else:
             self._passing = 1
             if path not in KNOWN:
-                node.text = f"{self._paths[-1] or 'root'}" if self._paths else ""
+                node.text = self._paths[-1] if self._paths else ""
                 self._ready.append(Record(UNKNOWN, node))
 
-    def _end(self, tag: str) -> None:
+    def _end(self, _: str) -> None:
         text = "".join(self._parts)
         self._break()
-        if len(self._tags) <= 1 and tag != _WRAPPER:
-            raise self._wrong(f"</{tag}> without a beginning", "what netsh wfp writes")
         self._tags.pop()
         if self._passing:
             self._passing -= 1
@@ -292,11 +296,15 @@ class _Parser:
         stripped = text.strip()
         if stripped:
             if node.children:
-                raise self._wrong(f"text beside the elements of <{node.tag}>: {stripped[:40]!r}", "elements only")
+                raise self._beside(node, stripped)
             node.text = stripped
         if not self._nodes:
             path = f"{self._paths[-1]}/{node.tag}" if self._paths[-1] else node.tag
             self._ready.append(Record(path, node))
+
+    def _beside(self, node: Node, text: str = "") -> InputError:
+        shown = (text or "".join(self._parts).strip())[:40]
+        return self._wrong(f"text beside the elements of <{node.tag}>: {shown!r}", "elements only")
 
     def _text(self, text: str) -> None:
         self._run += len(text)
@@ -312,7 +320,7 @@ class _Parser:
         if self._nodes:
             self._characters += len(text)
             if self._characters > limits.item_characters:
-                raise self._wrong(f"an item of more than {limits.item_characters // MIB} MiB of text", "smaller items")
+                raise self._wrong(f"an item of more than {_size(limits.item_characters)} of text", "smaller items")
             self._parts.append(text)
         elif not self._passing:
             raise self._wrong(f"text between elements: {text.strip()[:40]!r}", "elements only")
@@ -322,6 +330,10 @@ class _Parser:
         self._run, self._is_blank = 0, True
         if self._parts:
             self._parts.clear()
+
+
+def _size(count: int) -> str:
+    return f"{count // MIB} MiB" if count >= MIB else f"{count >> 10} KiB"
 
 
 def _listed(names: Iterable[str]) -> str:
