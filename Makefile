@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs requirements clean system static FORCE
+.PHONY: help setup demo test check bench fuzz docs requirements clean system static FORCE
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -34,6 +34,10 @@ check: setup static ## the quick part of test, under a minute: the same checks, 
 
 bench: setup ## measure, and append to bench/history.jsonl
 	@$(BIN)/python -m bench
+
+# COUNT=1000000 tries more; SEED=2 others. The unit tests try 3,000.
+fuzz: setup ## damaged dumps of Windows, by the hundred thousand
+	@$(BIN)/python -m tests.unit.windows.fuzz $(or $(COUNT),100000) --seed $(or $(SEED),1)
 
 docs: setup ## write the generated pages anew
 	@$(BIN)/python tools/gen_docs.py
