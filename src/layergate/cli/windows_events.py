@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -186,8 +186,9 @@ def run_connections(dump: Dump, arguments: argparse.Namespace) -> None:
     if not judge.filters:
         raise InputError("no filters", "a state with filters, or --state", place=dump.place)
     rows = []
+    layers = {layer.name: layer for layer in dump.layers}
     for connection in dump.connections:
-        judged = {word: judge.judge(of_connection(connection, layer)) for word, layer in _asked(dump, connection)}
+        judged = {word: judge.judge(of_connection(connection, layer)) for word, layer in _asked(layers, connection)}
         if arguments.json:
             output.json_line(_connection_line(connection, judged))
         else:
@@ -202,10 +203,9 @@ def run_connections(dump: Dump, arguments: argparse.Namespace) -> None:
     )
 
 
-def _asked(dump: Dump, connection: Connection) -> Iterator[tuple[str, Layer]]:
+def _asked(layers: Mapping[str, Layer], connection: Connection) -> Iterator[tuple[str, Layer]]:
     """Yield the two layers that authorise a connection, by what it does there."""
     family = "_V6" if connection.is_v6 else "_V4"
-    layers = {layer.name: layer for layer in dump.layers}
     for word, base in _LAYERS.items():
         layer = layers.get(base + family)
         if layer is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from layergate.cli import output
-from layergate.cli.windows_words import action_words, asks, filter_line, flag_words, installer, short_name
+from layergate.cli.windows_words import Names, action_words, asks, filter_line, flag_words, short_name
 from layergate.engine import effective_weight, in_order
 from layergate.model import Filter, FilterFlag, InputError, Layer, Problem, Sublayer
 from layergate.policyfile.names import suggestion
@@ -98,20 +98,23 @@ def _heard(item: Filter) -> str:
 def _told(dump: Dump, wanted: _Wanted, weighed: Fit, *, is_boot: bool) -> Iterator[str]:
     yield from _opening(dump, weighed)
     ordered = in_order(dump.policy, is_boot=is_boot)
-    callouts = {callout.key: callout.name for callout in dump.policy.callouts}
+    names = Names.of(dump.policy)
     shown = [item for item in dump.policy.filters if wanted.has(item)]
     apart = [item for item in shown if _heard(item) == "disabled" or (_heard(item) == "boot" and not is_boot)]
     at_layer = Counter(item.layer.id for item in shown)
+    apart_at: dict[int, list[Filter]] = {}
+    for item in apart:
+        apart_at.setdefault(item.layer.id, []).append(item)
     for layer in _by_id(dump):
         if not at_layer[layer.id]:
             continue
         heard = [(sublayer, [item for item in filters if wanted.has(item)]) for sublayer, filters in ordered.at(layer)]
         heard = [(sublayer, filters) for sublayer, filters in heard if filters]
-        others = [item for item in apart if item.layer.id == layer.id]
+        others = apart_at.get(layer.id, [])
         if heard or others:
             yield ""
             yield _layer_head(layer, heard, others, is_boot=is_boot)
-            yield from _rows(dump, callouts, heard, others)
+            yield from _rows(dump, names, heard, others)
     if not shown:
         yield ""
         yield "no filters there" if dump.policy.filters else "no filters"
@@ -166,12 +169,10 @@ def _layer_head(
     return f"{output.paint(output.harmless(layer.short), 'bold')} (layer {layer.id}): {', '.join(parts)}"
 
 
-def _rows(
-    dump: Dump, callouts: dict[str, str], heard: list[tuple[Sublayer, list[Filter]]], others: list[Filter]
-) -> Iterator[str]:
+def _rows(dump: Dump, names: Names, heard: list[tuple[Sublayer, list[Filter]]], others: list[Filter]) -> Iterator[str]:
     """Yield a layer's sublayers with their filters in columns, then what a running system does not hear."""
-    rows = [[_row(dump, callouts, item) for item in filters] for _, filters in heard]
-    rows.append([_row(dump, callouts, item, _apart(dump, item)) for item in others])
+    rows = [[_row(dump, names, item) for item in filters] for _, filters in heard]
+    rows.append([_row(dump, names, item, _apart(names, item)) for item in others])
     # The columns of one layer are aligned over its sublayers.
     lines = iter(output.columns([row for group in rows for row in group], indent=4))
     for (sublayer, _), group in zip(heard, rows, strict=False):
@@ -184,13 +185,13 @@ def _rows(
         yield from lines
 
 
-def _apart(dump: Dump, item: Filter) -> str:
-    sublayer = next((one.name for one in dump.policy.sublayers if one.key == item.sublayer), item.sublayer)
-    return f"{'disabled' if _heard(item) == 'disabled' else 'boot-time'}, in {short_name(sublayer)}"
+def _apart(names: Names, item: Filter) -> str:
+    when = "disabled" if _heard(item) == "disabled" else "boot-time"
+    return f"{when}, in {short_name(names.sublayers[item.sublayer])}"
 
 
-def _row(dump: Dump, callouts: dict[str, str], item: Filter, apart: str = "") -> tuple[str, ...]:
-    provider, origin = installer(item, dump.policy)
+def _row(dump: Dump, names: Names, item: Filter, apart: str = "") -> tuple[str, ...]:
+    provider, origin = names.provider(item), names.origin(item)
     by = [f"by {provider}"] if provider else []
     by += [f"for '{origin}'"] if origin else []
     reason = dump.not_understood.get(item.id)
@@ -198,7 +199,7 @@ def _row(dump: Dump, callouts: dict[str, str], item: Filter, apart: str = "") ->
     tail += flag_words(item)
     painted = [output.paint(f"not understood: {output.harmless(reason)}", "yellow")] if reason else []
     name = item.name if len(item.name) <= NAME_SHOWN_MAX else f"{item.name[: NAME_SHOWN_MAX - 1]}…"
-    words = output.harmless("; ".join([*([apart] if apart else []), asks(item, callouts), *tail]))
+    words = output.harmless("; ".join([*([apart] if apart else []), asks(item, names), *tail]))
     return (
         f"#{item.id}",
         action_words(item),
@@ -285,7 +286,7 @@ def _lines(dump: Dump, wanted: _Wanted, weighed: Fit, *, is_boot: bool) -> Itera
 def _filter_lines(dump: Dump, wanted: _Wanted, *, is_boot: bool) -> Iterator[dict[str, object]]:
     """Yield filters in the order in which they are heard; then, unless only boot was asked for, those that are not."""
     policy = dump.policy
-    names = {sublayer.key: sublayer.name for sublayer in policy.sublayers}
+    names = Names.of(policy)
     ordered = in_order(policy, is_boot=is_boot)
     listed = [item for layer in _by_id(dump) for _, filters in ordered.at(layer) for item in filters]
     listed += [
@@ -295,8 +296,7 @@ def _filter_lines(dump: Dump, wanted: _Wanted, *, is_boot: bool) -> Iterator[dic
         if wanted.has(item):
             yield filter_line(
                 item,
-                policy,
-                names[item.sublayer],
+                names,
                 effective=effective_weight(item),
                 heard=_heard(item),
                 reason=dump.not_understood.get(item.id, ""),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
 
 from layergate.engine import groups
 from layergate.engine.sddl import entries
@@ -60,18 +61,46 @@ _SIDS: Final = {
 _PROFILES: Final = {0: "none", 1: "public", 2: "private", 3: "domain"}
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What people call the objects of a dump, by key."""
+
+    providers: Mapping[str, str]
+    origins: Mapping[str, str]
+    callouts: Mapping[str, str]
+    sublayers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, policy: Policy) -> Self:
+        """Return the names of *policy*: a provider with its service, a context by the rule that it names."""
+        return cls(
+            {one.key: f"{one.name} ({one.service})" if one.service else one.name for one in policy.providers},
+            {one.key: one.text for one in policy.contexts},
+            {one.key: one.name for one in policy.callouts},
+            {one.key: one.name for one in policy.sublayers},
+        )
+
+    def provider(self, item: Filter) -> str:
+        """Return who installed *item*, "" where nobody says."""
+        return self.providers.get(item.provider, item.provider)
+
+    def origin(self, item: Filter) -> str:
+        """Return the rule that *item* is for, "" where no context says."""
+        return self.origins.get(item.context, "")
+
+
 def short_name(name: str) -> str:
     """Return the name of a sublayer without the platform's prefix."""
     return name.removeprefix("FWPM_SUBLAYER_")
 
 
-def asks(item: Filter, callouts: Mapping[str, str]) -> str:
-    """Return in short what *item* asks for, and which callout it asks; *callouts* are names by key."""
+def asks(item: Filter, names: Names) -> str:
+    """Return in short what *item* asks for, and which callout it asks."""
     tests = [_run(item, name, run) for name, run in groups(item.conditions)]
     words = ", ".join(tests) or "everything"
     if item.action.is_callout and item.callout:
         kind = item.action.removeprefix("callout-")
-        words += f" → callout '{callouts.get(item.callout, item.callout)}' ({kind})"
+        words += f" → callout '{names.callouts.get(item.callout, item.callout)}' ({kind})"
     return words
 
 
@@ -151,16 +180,6 @@ def action_words(item: Filter) -> str:
     return "hard permit" if item.action is Action.PERMIT and item.hard else str(item.action)
 
 
-def installer(item: Filter, policy: Policy) -> tuple[str, str]:
-    """Return (the provider's name and service, the filter's origin); each "" where there is none."""
-    provider = next((one for one in policy.providers if one.key == item.provider), None)
-    context = next((one for one in policy.contexts if one.key == item.context), None) if item.context else None
-    name = item.provider
-    if provider is not None:
-        name = f"{provider.name} ({provider.service})" if provider.service else provider.name
-    return name, context.text if context is not None else ""
-
-
 def flag_words(item: Filter) -> list[str]:
     """Return the flags of *item* that matter to a reader, in words."""
     words = {
@@ -187,18 +206,15 @@ def ends_text(indication: Indication) -> str:
 # --- JSON data ------------------------------------------------------------------------------------------------------
 
 
-def filter_line(
-    item: Filter, policy: Policy, sublayer: str, *, effective: int, heard: str, reason: str
-) -> dict[str, object]:
+def filter_line(item: Filter, names: Names, *, effective: int, heard: str, reason: str) -> dict[str, object]:
     """Return a `filter` line. *heard*: running, boot or disabled; *reason*: why it wasn't understood, or ""."""
-    provider, origin = installer(item, policy)
     return {
         "kind": "filter",
         "filter": item.id,
         "filter_name": item.name,
         "key": item.key,
         "layer": item.layer.name,
-        "sublayer": sublayer,
+        "sublayer": names.sublayers[item.sublayer],
         "action": str(item.action),
         "hard": item.hard,
         "weight": effective,
@@ -206,9 +222,9 @@ def filter_line(
         "conditions": [condition_data(item, one) for one in item.conditions],
         "callout": item.callout or None,
         "provider": item.provider or None,
-        "provider_name": provider or None,
+        "provider_name": names.provider(item) or None,
         "context": item.context or None,
-        "origin": origin or None,
+        "origin": names.origin(item) or None,
         "flags": [flag.name for flag in item.flags] + list(item.marks),
         "understood": not reason,
         "reason": reason or None,

@@ -64,10 +64,6 @@ class Dump:
     unknown: tuple[Problem, ...] = ()
     doubts: tuple[Problem, ...] = ()
 
-    def layer_by_id(self, number: int) -> Layer | None:
-        """Return the layer of run-time id *number*, None where there is none."""
-        return next((layer for layer in self.layers if layer.id == number), None)
-
 
 def load_file(path: str, state: Dump | None = None, limits: Limits = LIMITS) -> Dump:
     """Read the file *path*; *state* gives what it lacks. Raises InputError."""

@@ -93,6 +93,8 @@ class Judge:
         policy = dataclasses.replace(dump.policy, filters=tuple(_free(item) for item in dump.policy.filters))
         self._ordered: Ordered = in_order(policy)
         self._callouts = dict(self._functions())
+        self.layers = {layer.id: layer for layer in dump.layers}
+        self._callout_names = {callout.key: callout.name for callout in dump.policy.callouts}
         self._conditions: dict[int, tuple[Condition, ...]] = {}
 
     def _functions(self) -> Iterator[tuple[str, CalloutFunction]]:
@@ -168,7 +170,7 @@ class Judge:
 
     def callout_name(self, key: str) -> str:
         """Return what people call the callout *key*."""
-        return next((callout.name for callout in self.dump.policy.callouts if callout.key == key), key)
+        return self._callout_names.get(key, key)
 
 
 def _free(item: Filter) -> Filter:
@@ -208,7 +210,7 @@ class Comparison:
 
 def compare(judge: Judge, event: NetEvent, time: float = 0.0) -> Comparison:
     """Set what *event* records beside what the filters decide on the same values."""
-    layer = judge.dump.layer_by_id(event.layer) if event.layer is not None else None
+    layer = judge.layers.get(event.layer) if event.layer is not None else None
     if event.action is None:
         return Comparison(event, layer, None, Agreement.UNDECIDED, ("it is no classification",))
     if layer is None:

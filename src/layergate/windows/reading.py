@@ -43,9 +43,13 @@ _HEAD_BYTES: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file may hold. A dump of a busy workstation has 4 MB, 100,000 elements and items of 1,000 elements."""
+    """What a file may hold: within them no file takes more than 500 MB or half a minute.
 
-    file_bytes: int = 128 * MIB
+    A dump of a busy workstation has 4 MB, 100,000 elements, 2,000 items and items of 1,000 elements.
+    """
+
+    file_bytes: int = 96 * MIB
+    file_elements: int = 4_000_000
     item_count: int = 200_000
     item_elements: int = 250_000
     item_characters: int = 16 * MIB
@@ -135,6 +139,7 @@ class _Parser:
         self._is_blank = True
         self._characters = 0
         self._elements = 0
+        self._all_elements = 0
         self._count = 0
         self._has_root = False
         self._ready: list[Record] = []
@@ -243,6 +248,9 @@ class _Parser:
         self._elements += 1
         if self._elements > self._limits.item_elements:
             raise self._wrong(f"an item of more than {self._limits.item_elements} elements", "smaller items")
+        self._all_elements += 1
+        if self._all_elements > self._limits.file_elements:
+            raise self._wrong(f"more than {self._limits.file_elements} elements", "a smaller dump: a shorter recording")
 
     def _enter(self, tag: str, attributes: dict[str, str]) -> None:
         """Begin an element outside of records: a root, a list, a record, or something that is passed over."""

@@ -205,6 +205,7 @@ def test_limits_say_which_it_was_and_what_to_do() -> None:
     error = error_of(STATE.encode(), Limits(file_bytes=MIB // 128))
     assert (error.found, error.accepted[:26]) == ("more than 8 KiB", "a dump of at most that siz")
     assert "more than 20 items" in str(error_of(STATE.encode(), Limits(item_count=20)))
+    assert "more than 500 elements" in str(error_of(STATE.encode(), Limits(file_elements=500)))
     assert "an item of more than 30 elements" in str(error_of(STATE.encode(), Limits(item_elements=30)))
 
 
