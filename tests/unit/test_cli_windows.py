@@ -171,7 +171,7 @@ def test_events_stand_beside_our_verdict(windows: Run) -> None:
     assert told[2].endswith("#71011 'Service Hardening Default Block'  undecided")
     assert told[3:5] == [
         "    here: permit by #70002 'Harbor: through the tunnel' in Harbor VPN kill switch",
-        "    filter #71011 'Service Hardening Default Block': it depends on ALE_USER_ID, which no dump records",
+        "    filter #71011 'Service Hardening Default Block': it depends on ALE_USER_ID, which is not recorded",
     ]
     assert told[-1] == "4 events: 2 same filter, 2 undecided"
 

@@ -199,7 +199,7 @@ def run_connections(dump: Dump, arguments: argparse.Namespace) -> None:
     for line in output.columns([("connection", "application", "if it connects", "if it is accepted"), *rows]):
         sys.stdout.write(f"{line}\n")
     sys.stdout.write(
-        "? : filters that test what no dump records, or ask a callout, could change it; --json names them\n"
+        "? : filters that test what is not recorded, or ask a callout, could change it; --json names them\n"
     )
 
 

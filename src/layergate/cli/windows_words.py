@@ -149,7 +149,7 @@ def _number(field: Field, number: int) -> str:
     if bits:
         names = [name for name, bit in bits.items() if number & bit]
         rest = number & ~sum(bits.values())
-        return ", ".join([*names, *([f"{rest:#x}"] if rest or not names else [])])
+        return "|".join([*names, *([f"{rest:#x}"] if rest or not names else [])])
     words = {value: word for word, value in value_names(field).items()}
     if field.name.endswith("PROFILE_ID"):
         words = _PROFILES

@@ -123,7 +123,7 @@ class _Reader:
             self._paths.add(record.path)
             if taker is not None:
                 taker(record.node)
-            else:
+            else:  # the first of all: the root
                 self._root = record.path.rstrip("/")
         return self._dump()
 
@@ -178,7 +178,7 @@ class _Reader:
                 providers=tuple(objects.providers.values()) or lacking.providers,
                 contexts=tuple(objects.contexts.values()) or lacking.contexts,
             ),
-            layers=self._layers.all,
+            layers=state.layers if state and uses_state else self._layers.all,
             sessions=tuple(objects.sessions),
             connections=tuple(objects.connections),
             events=tuple(self._events.all),

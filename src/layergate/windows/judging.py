@@ -47,7 +47,6 @@ from layergate.model import (
     Indication,
     Layer,
     Sublayer,
-    SublayerVerdict,
     Verdict,
 )
 from layergate.windows.dump import Dump
@@ -130,8 +129,9 @@ class Judge:
         met = dict.fromkeys(unknown, True)
         found = False
         for (sublayer, filters), told in zip(self._ordered.at(indication.layer), verdict.sublayers, strict=True):
+            matched = {item.id for item in told.matched}
             for item in filters:
-                reason = self._reason(item, indication, told, met, unknown)
+                reason = self._reason(item, indication, met, is_matched=item.id in matched)
                 if reason:
                     found = True
                     yield Open(self.filters[item.id], sublayer, reason)
@@ -140,33 +140,24 @@ class Judge:
             if told.hard and not found:
                 return
 
-    def _reason(
-        self,
-        item: Filter,
-        indication: Indication,
-        told: SublayerVerdict,
-        met: dict[Condition, bool],
-        unknown: set[Condition],
-    ) -> str:
+    def _reason(self, item: Filter, indication: Indication, met: dict[Condition, bool], *, is_matched: bool) -> str:
         """Return why it isn't known whether *item* speaks; "" where it is, or where it has nothing to say."""
-        original = self.filters[item.id]
-        if original.action in (Action.CALLOUT_INSPECTION, Action.CONTINUE) and item.id not in self.dump.not_understood:
+        is_odd = item.id in self.dump.not_understood
+        if item.action is Action.CALLOUT_INSPECTION or (item.action is Action.CONTINUE and not is_odd):
             return ""
-        if any(item is one for one in told.matched):
+        if is_matched:
             is_free = item.callout in self._callouts and self._callouts[item.callout] is _go_on
             return f"it asks the callout {self.callout_name(item.callout)}" if is_free else ""
         if not matches_all(indication.values, item.conditions, met):
             return ""
-        if item.id in self.dump.not_understood:
+        if is_odd:
             return f"it was not understood: {self.dump.not_understood[item.id]}"
         fields = {
             name
             for name, run in groups(item.conditions)
-            if not any(
-                condition not in unknown and matches(indication.values.get(name), condition) for condition in run
-            )
+            if not any(condition not in met and matches(indication.values.get(name), condition) for condition in run)
         }
-        return f"it depends on {', '.join(sorted(fields))}, which no dump records"
+        return f"it depends on {', '.join(sorted(fields))}, which is not recorded"
 
     def callout_name(self, key: str) -> str:
         """Return what people call the callout *key*."""

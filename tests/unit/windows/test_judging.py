@@ -52,7 +52,7 @@ def test_a_filter_that_tests_a_token_does_not_match_and_is_open() -> None:
     assert judgement.verdict.action is Action.PERMIT
     assert judgement.verdict.filter.id == 2
     assert [(one.filter.id, one.reason) for one in judgement.open] == [
-        (1, "it depends on ALE_USER_ID, which no dump records")
+        (1, "it depends on ALE_USER_ID, which is not recorded")
     ]
     assert not judgement.is_certain
 
@@ -150,7 +150,7 @@ def test_a_recorded_filter_that_does_not_match_is_different_with_the_field() -> 
     "rows, recorded, reason",
     [
         ([permit(2)], 77, "filter #77 is not in the state: the filters have changed since"),
-        ([block(1, USER), permit(2)], 1, "filter #1 'filter 1': it depends on ALE_USER_ID, which no dump records"),
+        ([block(1, USER), permit(2)], 1, "filter #1 'filter 1': it depends on ALE_USER_ID, which is not recorded"),
         (
             [block(1, ODD), permit(2)],
             1,
