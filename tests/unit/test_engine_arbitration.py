@@ -251,7 +251,7 @@ def test_the_switch_lets_a_plain_filter_veto_and_both_readings_are_doubted() -> 
         loose = classify(ordered, Indication(LAYER, {}), filter_veto=True)
         assert (strict.action, strict.filter.id, strict.veto) == (P, 1, None)
         assert (loose.action, loose.filter.id, loose.veto.id) == (B, 2, 2)
-        for verdict, words in ((strict, "is not taken for a veto"), (loose, "is taken for a veto")):
+        for verdict, words in ((strict, "not taken for a veto here"), (loose, "taken for a veto here")):
             (doubt,) = doubts(verdict)
             assert (doubt.kind, [item.id for item in doubt.filters]) == (DoubtKind.FILTER_VETO, [1, 2])
             assert words in doubt.text

@@ -72,7 +72,7 @@ def test_no_recorded_event_is_left_out(shared_dir: Path) -> None:
     assert (len(recorded["driver_tests"]), len(recorded["field_reports"])) == (4, 3)
 
 
-# --- the tests of a driver: its callout in the heaviest sublayer, a block filter on the port in one of weight 0x8000 ---
+# --- a driver's tests: its callout in the heaviest sublayer, a block filter on the port in one of weight 0x8000 -----
 
 PORT = 8989
 DRIVER = (Sublayer("driver", 0xFFFF), Sublayer("plain", 0x8000))
@@ -118,7 +118,7 @@ def test_connection_test_sock_addr_no_layer_has_a_say_at_another() -> None:
         assert all(verdict.action is P for verdict in verdicts) is passes
 
 
-# --- reports from the field --------------------------------------------------------------------------------------------
+# --- reports from the field ---------------------------------------------------------------------------------------
 
 
 def test_simplewall_689_a_hard_permit_overrides_a_plain_block_and_the_doubt_is_named() -> None:
