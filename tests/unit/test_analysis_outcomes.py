@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layergate.analysis.outcomes import Change, DependenceKind, changes, dependences, undecidable
-from layergate.engine import GO_ON, NO_CALLOUTS, Callouts, classify, in_order
+from layergate.engine import NO_CALLOUTS, Callouts, classify, in_order, unasked
 from layergate.engine.explanation import account
 from layergate.model import (
     Action,
@@ -125,9 +125,12 @@ def test_a_token_that_is_known_leaves_nothing_open() -> None:
 
 def test_a_callout_is_named_with_what_its_block_would_do() -> None:
     rules = policy(
-        ("high", Action.CALLOUT_UNKNOWN, (TCP,)), ("high", Action.CALLOUT_INSPECTION, ()), ("low", P, ()), callout="{c}"
+        ("high", Action.CALLOUT_TERMINATING, (TCP,)),
+        ("high", Action.CALLOUT_INSPECTION, ()),
+        ("low", P, ()),
+        callout="{c}",
     )
-    callouts = {"{c}": lambda _: GO_ON}
+    callouts = {"{c}": unasked}
     assert hung(rules, asked(IP_PROTOCOL=Value(DataType.UINT8, 6)), callouts) == [("callout", [1, 2], B)]
     # Where only the inspection matches, nothing hangs on it.
     assert hung(rules, asked(), callouts) == []

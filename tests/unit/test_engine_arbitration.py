@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from layergate.engine import Answer, Invocation, classify, in_order
+from layergate.engine import Answer, Invocation, classify, in_order, unasked
 from layergate.engine.explanation import DoubtKind, doubts
 from layergate.model import (
     Action,
@@ -230,6 +230,14 @@ def test_a_callout_is_asked_with_the_verdict_so_far_and_the_right_to_change_it()
     assert asked == [Invocation(indication, filters[1], P, may_write=False)]
     assert asked[0].should_clear_right
     assert (verdict.action, verdict.filter.id) == (P, 1)
+
+
+def test_a_callout_that_can_not_be_asked_lets_go_on_whatever_its_filter_says() -> None:
+    for says in (T, U, N):
+        policy = policy_of((HEAVY,), [("A", 9, says, 0, ()), ("A", 8, P, 0, ())])
+        filters = (replace(policy.filters[0], callout="c"), policy.filters[1])
+        verdict = classify(in_order(replace(policy, filters=filters)), Indication(LAYER, {}), callouts={"c": unasked})
+        assert (verdict.filter.id, [item.id for item in verdict.sublayers[0].continued]) == (2, [1])
 
 
 def test_a_callout_that_absorbs_says_so() -> None:
