@@ -16,7 +16,7 @@ all measured ones, by its place in the layer. Source: 8,248 filters with automat
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 from layergate.engine.matching import as_integer, groups
@@ -73,7 +73,7 @@ def measured_fields(layer: Layer, generation: str) -> frozenset[str]:
     return frozenset(WEIGHT_SLOTS[generation].get(layer.short, {}))
 
 
-@cache
+@lru_cache(maxsize=1024)
 def slots_of(layer: Layer, generation: str) -> dict[str, tuple[int, int, int]]:
     """Return, by field of *layer*: units of the tightest match, the shift of a unit, the lowest bit that counts."""
     measured = WEIGHT_SLOTS[generation].get(layer.short, {})
