@@ -151,16 +151,53 @@ def test_a_question_in_words(explain: Run, question: str, status: int, layer: st
 
 def test_people_get_the_answer_first_and_then_why(explain: Run) -> None:
     status, out, _ = explain(*["connect", "tcp", "10.0.0.1", "->", "1.2.3.4:22", "--app", "/usr/bin/x-curl"])
-    answer, top, loopback, baseline, web, rest = out.splitlines()
+    answer, top, loopback, flags, baseline, web, app, protocol, port, rest, head, loop, web_port, policy = (
+        out.splitlines()
+    )
     assert status == 1
     assert answer == (
         "blocked at ALE_AUTH_CONNECT_V4 by 'nothing else leaves' in sublayer baseline: no permit above it matched"
     )
     assert top == "  sublayer top (weight 0x9000): nothing matched"
-    assert loopback.endswith("missed: flags is none set, asked for all of loopback")
+    assert loopback.split() == [
+        "#1",
+        "permit",
+        "(hard)",
+        "'loopback'",
+        "weight",
+        "0x1000000000",
+        *["missed", "1", "of", "1", "test"],
+    ]
+    assert flags == "          ✗  flags  none set  asked for all of loopback (1 bit off)"
     assert baseline == "  sublayer baseline (weight 0x8000): hard block"
-    assert web.endswith("'the web'              missed: remote_port is 22, asked for 80 or 443")
+    assert web.endswith("missed 1 of 3 tests")
+    assert app == "          ✓  app          /usr/bin/x-curl  asked for /usr/bin/x-curl"
+    assert protocol == "          ✓  protocol     tcp              asked for tcp"
+    assert port == "          ✗  remote_port  22               asked for 80 or 443 (58 away)"
     assert rest.endswith("matched, and decided for the sublayer")
+    assert head == "  what would change it:"
+    assert loop == "    flags = loopback: permitted by 'loopback'"
+    assert web_port == "    remote_port = 80: permitted by 'the web'"
+    assert policy.startswith("    a permit heavier than 0x0 in baseline")
+
+
+def test_of_many_filters_those_that_matched_and_the_nearest_misses_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "many.toml"
+    rules = (
+        f'[[filter]]\nname = "p{port}"\nlayer = "ALE_AUTH_CONNECT_V4"\naction = "block"\nwhen.remote_port = {port}\n'
+        for port in range(1000, 1100)
+    )
+    path.write_text("\n".join(rules), encoding="utf-8")
+    words = ["explain", "--policy", str(path), "--layer", "ALE_AUTH_CONNECT_V4", "--value", "remote_port=1050"]
+    assert main(words) == 1
+    out = capsys.readouterr().out
+    shown = [line.split("'")[1] for line in out.splitlines() if line.startswith("    #")]
+    assert shown == ["p1047", "p1048", "p1049", "p1050", "p1051", "p1052"]
+    assert "and 94 filters more that missed (--all shows them)" in out
+    assert main([*words, "--all"]) == 1
+    assert capsys.readouterr().out.count("    #") == 100
 
 
 ANSWERS = [

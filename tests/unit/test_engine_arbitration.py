@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from layergate.engine import Answer, Invocation, classify, in_order
+from layergate.engine import Answer, Invocation, classify, in_order, unasked
 from layergate.engine.explanation import DoubtKind, doubts
 from layergate.model import (
     Action,
@@ -232,6 +232,14 @@ def test_a_callout_is_asked_with_the_verdict_so_far_and_the_right_to_change_it()
     assert (verdict.action, verdict.filter.id) == (P, 1)
 
 
+def test_a_callout_that_can_not_be_asked_lets_go_on_whatever_its_filter_says() -> None:
+    for says in (T, U, N):
+        policy = policy_of((HEAVY,), [("A", 9, says, 0, ()), ("A", 8, P, 0, ())])
+        filters = (replace(policy.filters[0], callout="c"), policy.filters[1])
+        verdict = classify(in_order(replace(policy, filters=filters)), Indication(LAYER, {}), callouts={"c": unasked})
+        assert (verdict.filter.id, [item.id for item in verdict.sublayers[0].continued]) == (2, [1])
+
+
 def test_a_callout_that_absorbs_says_so() -> None:
     policy = policy_of((HEAVY,), [("A", 9, T, 0, ())])
     policy = replace(policy, filters=(replace(policy.filters[0], callout="c"),))
@@ -251,7 +259,7 @@ def test_the_switch_lets_a_plain_filter_veto_and_both_readings_are_doubted() -> 
         loose = classify(ordered, Indication(LAYER, {}), filter_veto=True)
         assert (strict.action, strict.filter.id, strict.veto) == (P, 1, None)
         assert (loose.action, loose.filter.id, loose.veto.id) == (B, 2, 2)
-        for verdict, words in ((strict, "is not taken for a veto"), (loose, "is taken for a veto")):
+        for verdict, words in ((strict, "not taken for a veto here"), (loose, "taken for a veto here")):
             (doubt,) = doubts(verdict)
             assert (doubt.kind, [item.id for item in doubt.filters]) == (DoubtKind.FILTER_VETO, [1, 2])
             assert words in doubt.text

@@ -11,21 +11,28 @@ from layergate.path import (
     DATA,
     ESTABLISHMENT,
     NO_LISTENER,
+    UDP_ESTABLISHMENT,
+    UDP_NO_ENDPOINT,
     Call,
+    Datagram,
     Endpoint,
+    Forwarded,
     Happening,
     Host,
+    IcmpError,
     Segment,
     TcpFlag,
     expected,
     observe,
+    walk,
 )
 
 REAUTHORIZED = (Host.SERVER, Segment(TcpFlag.ACK | TcpFlag.PSH, inbound=True, stream_bytes=3))
 
 
 def documented(shared_dir: Path, flow: str) -> list[tuple[str, str, str]]:
-    flows = json.loads((shared_dir / "spec" / "tcp_flows.json").read_text(encoding="utf-8"))["flows"]
+    name = f"{flow.partition('_')[0]}_flows.json"
+    flows = json.loads((shared_dir / "spec" / name).read_text(encoding="utf-8"))["flows"]
     return [
         (step["host"], step["event"], step["layer"].removeprefix("FWPM_LAYER_").replace("_V4", ""))
         for step in flows[flow]
@@ -34,7 +41,13 @@ def documented(shared_dir: Path, flow: str) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(
     "flow,script,listens",
-    [("tcp_establishment", ESTABLISHMENT, True), ("tcp_data", DATA, True), ("tcp_syn_no_listener", NO_LISTENER, False)],
+    [
+        ("tcp_establishment", ESTABLISHMENT, True),
+        ("tcp_data", DATA, True),
+        ("tcp_syn_no_listener", NO_LISTENER, False),
+        ("udp_establishment", UDP_ESTABLISHMENT, True),
+        ("udp_no_endpoint", UDP_NO_ENDPOINT, False),
+    ],
 )
 def test_a_documented_flow(shared_dir: Path, flow: str, script: tuple[Happening, ...], *, listens: bool) -> None:
     assert [(step.host, step.event, step.layer) for step in expected(script, listens=listens)] == documented(
@@ -106,3 +119,37 @@ def test_only_the_client_s_first_ack_of_an_opening_is_the_handshake_s() -> None:
     assert server.event(ack, "INBOUND_TRANSPORT") == "segment"
     assert server.event(ack, "INBOUND_IPPACKET") == "ACK"
     assert server.event(Segment(TcpFlag.ACK, inbound=False), "OUTBOUND_TRANSPORT") == "segment"
+
+
+def test_later_datagrams_of_a_flow_skip_the_layers_that_authorise(shared_dir: Path) -> None:
+    sent = observe(Datagram(inbound=False), Endpoint(Host.CLIENT, authorized=True))
+    received = observe(Datagram(inbound=True), Endpoint(Host.SERVER, authorized=True))
+    shown = [("client", step.event, step.layer) for step in sent]
+    shown += [("server", step.event, step.layer) for step in received]
+    assert shown == documented(shared_dir, "udp_data")
+
+
+@pytest.mark.parametrize("outcome, blocked_at", [("permitted", None), ("blocked", "ALE_AUTH_RECV_ACCEPT")])
+def test_a_datagram_that_is_authorised_again(shared_dir: Path, outcome: str, blocked_at: str | None) -> None:
+    end = Endpoint(Host.SERVER, authorized=True, reauthorize=True, blocked_at=blocked_at)
+    steps = [("server", step.event, step.layer) for step in observe(Datagram(inbound=True), end)]
+    assert steps == documented(shared_dir, f"udp_reauthorization_{outcome}")
+
+
+def test_errors_pass_the_error_layers_and_forwarded_packets_their_own() -> None:
+    inbound = observe(IcmpError(inbound=True), Endpoint())
+    assert [step.layer for step in inbound] == ["INBOUND_IPPACKET", "INBOUND_TRANSPORT", "INBOUND_ICMP_ERROR"]
+    forwarded = observe(Forwarded(), Endpoint(blocked_at="IPFORWARD"))
+    assert [step.layer for step in forwarded] == ["INBOUND_IPPACKET", "IPFORWARD", "IPFORWARD_DISCARD"]
+
+
+def test_a_walk_that_ends_early_names_nothing_that_it_did_not_reach() -> None:
+    server = Endpoint(Host.SERVER)
+    server.event(Segment(TcpFlag.SYN, inbound=True), "INBOUND_IPPACKET")
+    first = next(walk(Segment(TcpFlag.ACK, inbound=True), server))
+    again = observe(Segment(TcpFlag.ACK, inbound=True), server)
+    assert (first.layer, first.event) == ("INBOUND_IPPACKET", "ACK")
+    assert [(step.layer, step.event) for step in again] == [
+        ("INBOUND_IPPACKET", "datagram"),
+        ("INBOUND_TRANSPORT", "ACK"),
+    ]

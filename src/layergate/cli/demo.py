@@ -22,9 +22,8 @@ from typing import Final
 from layergate.cli import output
 from layergate.cli.telling import Signals, Teller, load
 from layergate.kernel.cgroups import Cgroup, Hierarchy
-from layergate.live.narrator import Decided
 from layergate.live.session import Scope, Session
-from layergate.model import Action, NotSupportedError
+from layergate.model import Action, Decided, NotSupportedError
 from layergate.path import DATA, ESTABLISHMENT, NO_LISTENER, Call, Expected, Host, expected
 
 NAME: Final = "demo"

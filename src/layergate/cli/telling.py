@@ -13,9 +13,9 @@ from typing import Final, Self
 
 from layergate.cli import output
 from layergate.live.names import SystemResolver
-from layergate.live.narrator import Decided, Drop, Told
+from layergate.live.narrator import Drop, Told
 from layergate.live.session import Session, accepted
-from layergate.model import Action, LayergateError, Policy, PolicyError, Process
+from layergate.model import Action, Decided, LayergateError, Policy, PolicyError, Process
 from layergate.model.lines import indication_line, process_line
 from layergate.policyfile import load_file
 

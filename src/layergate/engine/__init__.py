@@ -6,7 +6,7 @@ Source: Microsoft, "Filter Arbitration", "Filter Weight Assignment"; `docs/decis
 """
 
 from layergate.engine.arbitration import NO_CALLOUTS, Ordered, classify, in_order, is_heard
-from layergate.engine.callouts import GO_ON, Answer, CalloutFunction, Callouts, Invocation
+from layergate.engine.callouts import GO_ON, Answer, CalloutFunction, Callouts, Invocation, unasked
 from layergate.engine.matching import NOTHING_ASSUMED, Assumed, condition_problem, groups, matches, matches_all
 from layergate.engine.weights import automatic_weight, effective_weight
 
@@ -29,4 +29,5 @@ __all__ = [
     "is_heard",
     "matches",
     "matches_all",
+    "unasked",
 ]

@@ -10,7 +10,8 @@ the filter:
 
 Whether an answer is soft or hard is the callout's own doing (`Answer.clears_right`); a well-behaved one clears the
 right when it blocks, and on both actions where its filter has CLEAR_ACTION_RIGHT. A filter whose callout nobody
-registered blocks; with PERMIT_IF_CALLOUT_UNREGISTERED it permits; an inspection goes on.
+registered blocks; with PERMIT_IF_CALLOUT_UNREGISTERED it permits; an inspection goes on. `unasked` is for a callout
+that somebody registered elsewhere.
 
 Source: Microsoft, "FWPS_ACTION0", "FWPS_CLASSIFY_OUT0", "FWPS_FILTER0". An unregistered inspection is not documented:
 going on is the harmless reading.
@@ -65,6 +66,15 @@ Callouts = Mapping[str, CalloutFunction]
 GO_ON: Final = Answer(Action.CONTINUE)
 
 
+def unasked(invocation: Invocation) -> Answer:
+    """Stand for a callout that exists and can't be asked here, as one of a dump: the sublayer goes on.
+
+    Registered as this very function, it goes on also where a terminating callout that said so would block.
+    """
+    del invocation
+    return GO_ON
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What a matching filter came to. *by_callout*: a callout that somebody registered said so: it may veto."""
@@ -83,6 +93,8 @@ def result_of(invocation: Invocation, callouts: Callouts) -> Result:
     function = callouts.get(item.callout)
     if function is None:
         return _unregistered(item)
+    if function is unasked:
+        return Result(Action.CONTINUE)
     answer = function(invocation)
     if item.action is Action.CALLOUT_INSPECTION:
         return Result(Action.CONTINUE, by_callout=True)

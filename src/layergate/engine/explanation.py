@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from layergate.engine.arbitration import Ordered
 from layergate.engine.matching import NOTHING_ASSUMED, Assumed, as_integer, groups, meets
@@ -21,6 +22,8 @@ from layergate.engine.weights import effective_weight
 from layergate.model import Action, Condition, DataType, Field, Filter, Indication, MatchType, Value, Verdict
 from layergate.model.indication import SublayerVerdict
 from layergate.model.values import BITS, EMPTY
+
+ADDRESS_BITS: Final = 128
 
 
 class Fate(enum.StrEnum):
@@ -33,7 +36,7 @@ class Fate(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class FieldTest:
     """One field that a filter tests: *run* are its alternatives, *value* what was known, None for nothing."""
 
     field: str
@@ -49,10 +52,10 @@ class Asked:
     filter: Filter
     fate: Fate
     weight: int
-    tests: tuple[Tested, ...] = ()
+    tests: tuple[FieldTest, ...] = ()
 
     @property
-    def missed(self) -> tuple[Tested, ...]:
+    def missed(self) -> tuple[FieldTest, ...]:
         """Return the tests that failed."""
         return tuple(test for test in self.tests if not test.met)
 
@@ -77,7 +80,7 @@ def account(
 
 def _asked(item: Filter, values: Mapping[str, Value], told: SublayerVerdict, assumed: Assumed) -> Asked:
     tests = tuple(
-        Tested(name, run, values.get(name), any(meets(values.get(name), one, assumed) for one in run))
+        FieldTest(name, run, values.get(name), any(meets(values.get(name), one, assumed) for one in run))
         for name, run in groups(item.conditions)
     )
     if not all(test.met for test in tests):
@@ -97,7 +100,7 @@ class Nearest:
     distance: int | None = None
 
 
-def nearest(field: Field, test: Tested) -> Nearest | None:
+def nearest(field: Field, test: FieldTest) -> Nearest | None:
     """Return the value nearest to the one of *test* that meets it, None where none can be named.
 
     Numbers and addresses have a distance; of texts any that is asked for will do; bits are set and cleared as asked.
@@ -119,6 +122,35 @@ def nearest(field: Field, test: Tested) -> Nearest | None:
         kind = test.run[0].value.type
         return Nearest(Value(kind, min(covered.values, key=repr)))  # type: ignore[arg-type]
     return Nearest(EMPTY) if covered.empty else None
+
+
+def nearest_outside(field: Field, test: FieldTest) -> Nearest | None:
+    """Return the value nearest to the one of *test* that no longer meets it, None where none can be named.
+
+    Of numbers and addresses, and of tests of bits; of texts any other would do, and none is special; nor is the number
+    next to a protocol's or to that of a kind of address.
+    """
+    covered = region(test.run)
+    if test.value is None or field.type is DataType.UINT8 or not test.met:
+        return None
+    if test.value.type not in BITS and test.value.type is not DataType.BYTE_ARRAY16:
+        return None
+    number, bits = as_integer(test.value), BITS.get(test.value.type, ADDRESS_BITS)
+    for low, high in covered.ranges:
+        if low <= number <= high and not covered.rest:
+            outside = [end for end in (low - 1, high + 1) if 0 <= end < 1 << bits]
+            best = min(outside, key=lambda end: abs(end - number), default=None)
+            return None if best is None else Nearest(_number(field, best), abs(best - number))
+    if len(test.run) == 1 and isinstance(test.run[0].value.data, int):
+        mask = test.run[0].value.data
+        turned = {
+            MatchType.FLAGS_ALL_SET: number & ~(mask & -mask),
+            MatchType.FLAGS_ANY_SET: number & ~mask,
+            MatchType.FLAGS_NONE_SET: number | mask & -mask,
+        }.get(test.run[0].match)
+        if turned is not None and turned != number:
+            return Nearest(_number(field, turned), (turned ^ number).bit_count())
+    return None
 
 
 def _end(number: int | None, low: int, high: int) -> int:
@@ -186,10 +218,10 @@ def _filter_vetoes(verdict: Verdict) -> Iterator[Doubt]:
     permit: Filter | None = None
     for told in verdict.sublayers:
         if permit and told.decided and told.decided.action is Action.BLOCK:
-            outcome = "is taken for a veto" if told.veto else "is not taken for a veto"
+            outcome = "taken for a veto here" if told.veto else "not taken for a veto here"
             text = (
                 f"'{permit.name}' is a hard permit, and the plain filter '{told.decided.name}' below it blocks: "
-                f"that {outcome}, and Windows has been seen to do either"
+                f"{outcome}; Windows has been seen to do either"
             )
             yield Doubt(DoubtKind.FILTER_VETO, (permit, told.decided), text)
         if told.action is Action.BLOCK and told.hard:

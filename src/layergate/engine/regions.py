@@ -118,6 +118,11 @@ def _merged(ranges: list[tuple[int, int]]) -> Ranges:
     return tuple(result)
 
 
+def is_nothing(one: Region) -> bool:
+    """Whether certainly no value meets *one*, not even an unknown one."""
+    return not (one.ranges or one.values or one.rest or one.empty)
+
+
 def covers(wide: Region, narrow: Region) -> bool:
     """Whether every value that meets *narrow* certainly meets *wide*."""
     if narrow.empty and not wide.empty:

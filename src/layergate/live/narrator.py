@@ -23,7 +23,7 @@ from layergate.kernel import layout_generated as layout
 from layergate.kernel.hooks import HOOK_BY_LAYER
 from layergate.kernel.ring import Record
 from layergate.kernel.tables import field_numbers
-from layergate.model import Action, DataType, Field, Filter, Indication, Layer, Process, Value, layer_by_id
+from layergate.model import Action, DataType, Decided, Field, Filter, Indication, Layer, Process, Value, layer_by_id
 from layergate.model.lines import endpoint_text
 from layergate.path import CALL_OF_LAYER, Call, Endpoint, Host, Segment, event_at
 
@@ -49,19 +49,6 @@ class Bounded(OrderedDict[K, V], Generic[K, V]):
         super().__setitem__(key, value)
         if len(self) > _REMEMBERED:
             self.popitem(last=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """An indication, and what the kernel decided on it. *filter* is None where none decided."""
-
-    indication: Indication
-    action: Action
-    filter_id: int
-    filter: Filter | None
-    sublayer: str | None
-    version: int
-    fields: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from layergate.model.errors import (
 )
 from layergate.model.indication import (
     AddressType,
+    Decided,
     Direction,
     Flag,
     Indication,
@@ -64,6 +65,7 @@ __all__ = [
     "CalloutFlag",
     "Condition",
     "DataType",
+    "Decided",
     "Direction",
     "Family",
     "Field",

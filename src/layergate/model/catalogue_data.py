@@ -3162,6 +3162,234 @@ BUILTIN_SUBLAYERS: Final = {
     "FWPM_SUBLAYER_INSPECTION": (0, "WFP Built-in Inspection Sublayer"),
 }
 
+# name -> (layer, run-time id, display name)
+BUILTIN_CALLOUTS: Final = {
+    "FWPM_CALLOUT_IPSEC_INBOUND_TRANSPORT_V4": (
+        "INBOUND_TRANSPORT_V4",
+        1,
+        "WFP Built-in IPsec Inbound Transport v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_INBOUND_TRANSPORT_V6": (
+        "INBOUND_TRANSPORT_V6",
+        2,
+        "WFP Built-in IPsec Inbound Transport v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_OUTBOUND_TRANSPORT_V4": (
+        "OUTBOUND_TRANSPORT_V4",
+        3,
+        "WFP Built-in IPsec Outbound Transport v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_OUTBOUND_TRANSPORT_V6": (
+        "OUTBOUND_TRANSPORT_V6",
+        4,
+        "WFP Built-in IPsec Outbound Transport v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_INBOUND_TUNNEL_V4": (
+        "INBOUND_TRANSPORT_V4",
+        5,
+        "WFP Built-in IPsec Inbound Tunnel v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_INBOUND_TUNNEL_V6": (
+        "INBOUND_TRANSPORT_V6",
+        6,
+        "WFP Built-in IPsec Inbound Tunnel v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_OUTBOUND_TUNNEL_V4": (
+        "OUTBOUND_TRANSPORT_V4",
+        7,
+        "WFP Built-in IPsec Outbound Tunnel v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_OUTBOUND_TUNNEL_V6": (
+        "OUTBOUND_TRANSPORT_V6",
+        8,
+        "WFP Built-in IPsec Outbound Tunnel v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_FORWARD_INBOUND_TUNNEL_V4": (
+        "IPFORWARD_V4",
+        9,
+        "WFP Built-in IPsec Forward Inbound Tunnel v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_FORWARD_INBOUND_TUNNEL_V6": (
+        "IPFORWARD_V6",
+        10,
+        "WFP Built-in IPsec Forward Inbound Tunnel v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_FORWARD_OUTBOUND_TUNNEL_V4": (
+        "IPFORWARD_V4",
+        11,
+        "WFP Built-in IPsec Forward Outbound Tunnel v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_FORWARD_OUTBOUND_TUNNEL_V6": (
+        "IPFORWARD_V6",
+        12,
+        "WFP Built-in IPsec Forward Outbound Tunnel v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_INBOUND_INITIATE_SECURE_V4": (
+        "ALE_AUTH_RECV_ACCEPT_V4",
+        13,
+        "WFP Built-in IPsec Inbound Initiate Secure v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_INBOUND_INITIATE_SECURE_V6": (
+        "ALE_AUTH_RECV_ACCEPT_V6",
+        14,
+        "WFP Built-in IPsec Inbound Initiate Secure v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_ALE_CONNECT_V4": ("ALE_AUTH_CONNECT_V4", 15, "WFP Built-in IPsec ALE Connect v4 Layer Callout"),
+    "FWPM_CALLOUT_IPSEC_ALE_CONNECT_V6": ("ALE_AUTH_CONNECT_V6", 16, "WFP Built-in IPsec ALE Connect v6 Layer Callout"),
+    "FWPM_CALLOUT_WFP_TRANSPORT_LAYER_V4_SILENT_DROP": (
+        "INBOUND_TRANSPORT_V4_DISCARD",
+        17,
+        "WFP Built-in Silent Drop Transport v4 Discard Layer Callout",
+    ),
+    "FWPM_CALLOUT_WFP_TRANSPORT_LAYER_V6_SILENT_DROP": (
+        "INBOUND_TRANSPORT_V6_DISCARD",
+        18,
+        "WFP Built-in Silent Drop Transport v6 Discard Layer Callout",
+    ),
+    "FWPM_CALLOUT_TCP_CHIMNEY_CONNECT_LAYER_V4": (
+        "ALE_AUTH_CONNECT_V4",
+        19,
+        "WFP Built-in TCP Chimney Offload ALE Connect v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_TCP_CHIMNEY_CONNECT_LAYER_V6": (
+        "ALE_AUTH_CONNECT_V6",
+        20,
+        "WFP Built-in TCP Chimney Offload ALE Connect v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_TCP_CHIMNEY_ACCEPT_LAYER_V4": (
+        "ALE_AUTH_RECV_ACCEPT_V4",
+        21,
+        "WFP Built-in TCP Chimney Offload ALE Receive/Accept v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_TCP_CHIMNEY_ACCEPT_LAYER_V6": (
+        "ALE_AUTH_RECV_ACCEPT_V6",
+        22,
+        "WFP Built-in TCP Chimney Offload ALE Receive/Accept v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_SET_OPTIONS_AUTH_CONNECT_LAYER_V4": (
+        "ALE_AUTH_CONNECT_V4",
+        23,
+        "WFP Built-in Set Option ALE Connect v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_SET_OPTIONS_AUTH_CONNECT_LAYER_V6": (
+        "ALE_AUTH_CONNECT_V6",
+        24,
+        "WFP Built-in Set Option ALE Connect v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_INBOUND_TUNNEL_ALE_ACCEPT_V4": (
+        "ALE_AUTH_RECV_ACCEPT_V4",
+        25,
+        "WFP Built-in IPsec Inbound Tunnel ALE Receive/Accept v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_IPSEC_INBOUND_TUNNEL_ALE_ACCEPT_V6": (
+        "ALE_AUTH_RECV_ACCEPT_V6",
+        26,
+        "WFP Built-in IPsec Inbound Tunnel ALE Receive/Accept v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_EDGE_TRAVERSAL_ALE_RESOURCE_ASSIGNMENT_V4": (
+        "ALE_RESOURCE_ASSIGNMENT_V4",
+        27,
+        "WFP Built-in Edge Traversal ALE Resource Assignment v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_TEREDO_ALE_RESOURCE_ASSIGNMENT_V6": (
+        "ALE_RESOURCE_ASSIGNMENT_V6",
+        28,
+        "WFP Built-in Edge Traversal ALE Resource Assignment v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_EDGE_TRAVERSAL_ALE_LISTEN_V4": (
+        "ALE_AUTH_LISTEN_V4",
+        29,
+        "WFP Built-in Edge Traversal ALE Listen v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_TEREDO_ALE_LISTEN_V6": (
+        "ALE_AUTH_LISTEN_V6",
+        30,
+        "WFP Built-in Edge Traversal ALE Listen v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_TCP_TEMPLATES_CONNECT_LAYER_V4": (
+        "ALE_AUTH_CONNECT_V4",
+        33,
+        "WFP Built-in TCP Templates ALE Connect v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_TCP_TEMPLATES_CONNECT_LAYER_V6": (
+        "ALE_AUTH_CONNECT_V6",
+        34,
+        "WFP Built-in TCP Templates ALE Connect v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_TCP_TEMPLATES_ACCEPT_LAYER_V4": (
+        "ALE_AUTH_RECV_ACCEPT_V4",
+        35,
+        "WFP Built-in TCP Templates ALE Receive/Accept v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_TCP_TEMPLATES_ACCEPT_LAYER_V6": (
+        "ALE_AUTH_RECV_ACCEPT_V6",
+        36,
+        "WFP Built-in TCP Templates ALE Receive/Accept v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_RESERVED_AUTH_CONNECT_LAYER_V4": ("ALE_AUTH_CONNECT_V4", 37, "WFP Built-in Reserved callout"),
+    "FWPM_CALLOUT_RESERVED_AUTH_CONNECT_LAYER_V6": ("ALE_AUTH_CONNECT_V6", 38, "WFP Built-in Reserved callout"),
+    "FWPM_CALLOUT_SET_OPTIONS_AUTH_RECV_ACCEPT_LAYER_V4": (
+        "ALE_AUTH_RECV_ACCEPT_V4",
+        39,
+        "WFP Built-in Set Option ALE Receive/Accept v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_SET_OPTIONS_AUTH_RECV_ACCEPT_LAYER_V6": (
+        "ALE_AUTH_RECV_ACCEPT_V6",
+        40,
+        "WFP Built-in Set Option ALE Receive/Accept v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_POLICY_SILENT_MODE_AUTH_CONNECT_LAYER_V4": (
+        "ALE_AUTH_CONNECT_V4",
+        41,
+        "WFP Built-in Policy Silent Mode ALE Connect v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_POLICY_SILENT_MODE_AUTH_CONNECT_LAYER_V6": (
+        "ALE_AUTH_CONNECT_V6",
+        42,
+        "WFP Built-in Policy Silent Mode ALE Connect v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_POLICY_SILENT_MODE_AUTH_RECV_ACCEPT_LAYER_V4": (
+        "ALE_AUTH_RECV_ACCEPT_V4",
+        43,
+        "WFP Built-in Policy Silent Mode ALE Receive/Accept v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_POLICY_SILENT_MODE_AUTH_RECV_ACCEPT_LAYER_V6": (
+        "ALE_AUTH_RECV_ACCEPT_V6",
+        44,
+        "WFP Built-in Policy Silent Mode ALE Receive/Accept v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_BUILT_IN_RESERVED_1": (
+        "ALE_ACCEPT_REDIRECT_V4",
+        45,
+        "WFP Built-in Proxy Connection ALE Accept Redirect v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_BUILT_IN_RESERVED_2": (
+        "ALE_ACCEPT_REDIRECT_V6",
+        46,
+        "WFP Built-in Proxy Connection ALE Accept Redirect v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_BUILT_IN_RESERVED_3": (
+        "ALE_AUTH_CONNECT_V4",
+        47,
+        "WFP Built-in Accept Redirect Proxy Tag ALE Connect v4 Layer Callout",
+    ),
+    "FWPM_CALLOUT_BUILT_IN_RESERVED_4": (
+        "ALE_AUTH_CONNECT_V6",
+        48,
+        "WFP Built-in Accept Redirect Proxy Tag ALE Connect v6 Layer Callout",
+    ),
+    "FWPM_CALLOUT_OUTBOUND_NETWORK_CONNECTION_POLICY_LAYER_V4": (
+        "OUTBOUND_NETWORK_CONNECTION_POLICY_V4",
+        49,
+        "WFP Built-in Outbound Network Connection Policy V4",
+    ),
+    "FWPM_CALLOUT_OUTBOUND_NETWORK_CONNECTION_POLICY_LAYER_V6": (
+        "OUTBOUND_NETWORK_CONNECTION_POLICY_V6",
+        50,
+        "WFP Built-in Outbound Network Connection Policy V6",
+    ),
+}
+
 # generation -> layer -> field -> (units at the tightest match, shift of a unit, lowest bit that counts)
 WEIGHT_SLOTS: Final[dict[str, dict[str, dict[str, tuple[int, int, int]]]]] = {
     "2026": {

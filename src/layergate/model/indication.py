@@ -107,6 +107,23 @@ class Indication:
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """An indication, and what was decided on it, as its source tells it.
+
+    *filter_id* is 0 and *filter* None where none decided; *sublayer* is its name. *fields*: what the source can know at
+    this layer.
+    """
+
+    indication: Indication
+    action: Action
+    filter_id: int
+    filter: Filter | None
+    sublayer: str | None
+    version: int
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SublayerVerdict:
     """What one sublayer said of an indication.
 

@@ -1,6 +1,6 @@
-"""The documented TCP flows, as scripts of calls and segments at two hosts; what is indicated follows from `observe`.
+"""The documented flows, as scripts of calls and packets at two hosts; what is indicated follows from `observe`.
 
-Source: Microsoft, "TCP Packet Flows" (`tcp_flows.json` of the specification).
+Source: Microsoft, "TCP Packet Flows", "UDP Packet Flows" (`tcp_flows.json`, `udp_flows.json` of the specification).
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from layergate.path.flows import Call, Endpoint, Host, Segment, TcpFlag, observe
+from layergate.path.flows import Call, Datagram, Endpoint, Host, IcmpError, Packet, Segment, TcpFlag, observe
 
-Happening = tuple[Host, Call | Segment]
+Happening = tuple[Host, Call | Packet]
 
 _SYN, _ACK, _RST = TcpFlag.SYN, TcpFlag.ACK, TcpFlag.RST
 _CLIENT, _SERVER = Host.CLIENT, Host.SERVER
@@ -38,6 +38,16 @@ ESTABLISHMENT: Final[tuple[Happening, ...]] = (
 )
 DATA: Final[tuple[Happening, ...]] = sent(_CLIENT, _ACK | TcpFlag.PSH, stream_bytes=1)
 NO_LISTENER: Final[tuple[Happening, ...]] = (sent(_CLIENT, _SYN)[1], sent(_SERVER, _RST | _ACK)[0])
+UDP_ESTABLISHMENT: Final[tuple[Happening, ...]] = (
+    (_SERVER, Call.BIND),
+    (_CLIENT, Call.BIND),
+    (_CLIENT, Datagram(inbound=False)),
+    (_SERVER, Datagram(inbound=True)),
+)
+UDP_NO_ENDPOINT: Final[tuple[Happening, ...]] = (
+    (_SERVER, Datagram(inbound=True)),
+    (_SERVER, IcmpError(inbound=False)),
+)
 
 
 @dataclass(frozen=True, slots=True)

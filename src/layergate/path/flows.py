@@ -1,17 +1,28 @@
 """Which layers, in which order, under which name.
 
-A call or a segment passes its layers from the top down on the way out and from the bottom up on the way in:
+A call or a packet passes its layers from the top down on the way out and from the bottom up on the way in:
 
     bind       BIND_REDIRECT, RESOURCE_ASSIGNMENT               (also before a listen or connect that bound nothing)
     listen     AUTH_LISTEN
     connect    CONNECT_REDIRECT, AUTH_CONNECT
+
+    TCP segment
     sent       [STREAM], OUTBOUND_TRANSPORT, OUTBOUND_IPPACKET
     received   INBOUND_IPPACKET, INBOUND_TRANSPORT, [AUTH_RECV_ACCEPT: a SYN], [STREAM]
                INBOUND_IPPACKET, INBOUND_TRANSPORT_DISCARD where nobody has the port
 
+    datagram of any other protocol
+    sent       [connect, FLOW_ESTABLISHED: the first], DATAGRAM_DATA, OUTBOUND_TRANSPORT, OUTBOUND_IPPACKET
+    received   INBOUND_IPPACKET, INBOUND_TRANSPORT, [AUTH_RECV_ACCEPT, FLOW_ESTABLISHED: the first], DATAGRAM_DATA
+               INBOUND_IPPACKET, INBOUND_IPPACKET_DISCARD where nobody has the port
+    ICMP error OUTBOUND_ICMP_ERROR, OUTBOUND_TRANSPORT, OUTBOUND_IPPACKET; the other way round on the way in
+    forwarded  INBOUND_IPPACKET, IPFORWARD, OUTBOUND_IPPACKET
+
 A flow that must be authorised again is so at the layer that authorised it: AUTH_CONNECT for the client,
-AUTH_RECV_ACCEPT for the server; after the transport layer on the way in, before the stream on the way out. What is
-blocked at a layer is shown at the layer's discard twin and goes no further.
+AUTH_RECV_ACCEPT for the server; after the transport layer on the way in, before the stream or the data on the way out.
+What is blocked at a layer is shown at the layer's discard twin and goes no further.
+
+`walk` yields the steps one by one, for who decides at each whether the next is reached; `observe` gives them all.
 
 Layers are named without their family: v4 and v6 follow one pattern.
 """
@@ -19,7 +30,7 @@ Layers are named without their family: v4 and v6 follow one pattern.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -40,6 +51,10 @@ class Call(enum.StrEnum):
     ESTABLISHED = "established"
     CLOSURE = "closure"
     RELEASE = "release"
+
+
+AUTHORIZED_AT: Final = {Host.CLIENT: "ALE_AUTH_CONNECT", Host.SERVER: "ALE_AUTH_RECV_ACCEPT"}
+"""Where a flow is authorised, and authorised again."""
 
 
 class TcpFlag(enum.IntFlag):
@@ -65,17 +80,40 @@ class Segment:
     stream_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """A packet of a protocol other than TCP at one host: UDP, or an ICMP message that is no error."""
+
+    inbound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpError:
+    """An ICMP error at one host: it belongs to no flow."""
+
+    inbound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """A packet at a host that it only passes through."""
+
+
+Packet = Segment | Datagram | IcmpError | Forwarded
+
+
 @dataclass(slots=True)
 class Endpoint:
-    """One host's end: what decides which layers a segment passes, and the state that names the handshake's ACK.
+    """One host's end: what decides which layers a packet passes, and the state that names the handshake's ACK.
 
-    *has_socket*: somebody has the port. *bound*: a bind was indicated. *reauthorize*: the policy changed since the flow
-    was authorised. *blocked_at*: the layer that blocks.
+    *has_socket*: somebody has the port. *bound*: a bind was indicated. *authorized*: of a datagram's flow, that it has
+    been. *reauthorize*: the policy changed since the flow was authorised. *blocked_at*: the layer that blocks.
     """
 
     host: Host | None = None
     has_socket: bool = True
     bound: bool = False
+    authorized: bool = False
     reauthorize: bool = False
     blocked_at: str | None = None
     _opened: bool = False
@@ -112,6 +150,7 @@ class Step:
 
 _NAMES: Final = {
     "STREAM": "data",
+    "DATAGRAM_DATA": "data",
     "INBOUND_IPPACKET": "datagram",
     "OUTBOUND_IPPACKET": "datagram",
     "INBOUND_IPPACKET_DISCARD": "datagram",
@@ -127,9 +166,14 @@ _CALLS: Final = {
     Call.RELEASE: ("ALE_RESOURCE_RELEASE",),
 }
 CALL_OF_LAYER: Final = {layer: call for call, layers in _CALLS.items() for layer in layers}
-# The layers that have a discard twin, among those of a TCP session.
+# The layers that have a discard twin, among those of a session.
 TWINS: Final = frozenset(
     {
+        "DATAGRAM_DATA",
+        "STREAM",
+        "INBOUND_ICMP_ERROR",
+        "OUTBOUND_ICMP_ERROR",
+        "IPFORWARD",
         "ALE_RESOURCE_ASSIGNMENT",
         "ALE_AUTH_LISTEN",
         "ALE_AUTH_CONNECT",
@@ -141,23 +185,73 @@ TWINS: Final = frozenset(
         "OUTBOUND_IPPACKET",
     }
 )
-_AUTHORIZED_AT: Final = {Host.CLIENT: "ALE_AUTH_CONNECT", Host.SERVER: "ALE_AUTH_RECV_ACCEPT"}
 
 
-def observe(what: Call | Segment, endpoint: Endpoint) -> tuple[Step, ...]:
+def observe(what: Call | Packet, endpoint: Endpoint) -> tuple[Step, ...]:
     """Return the steps of *what* at *endpoint*, in order, up to where it is blocked.
 
-    Cost: O(1). Source: Microsoft, "TCP Packet Flows"; `tcp_flows.json` of the specification.
+    Cost: O(1). Source: Microsoft, "TCP Packet Flows", "UDP Packet Flows"; the flows of the specification.
     """
+    steps = []
+    for step in walk(what, endpoint):
+        steps.append(step)
+        if step.layer == endpoint.blocked_at:
+            twin = discarded(step)
+            steps += [twin] if twin else []
+            break
+    return tuple(steps)
+
+
+def walk(what: Call | Packet, endpoint: Endpoint) -> Iterator[Step]:
+    """Yield the steps of *what* at *endpoint*, in order; who blocks at one takes no more (and shows `discarded`)."""
     if isinstance(what, Call):
         bind = () if endpoint.bound or what not in (Call.LISTEN, Call.CONNECT) else (Call.BIND,)
-        layers = [(layer, call.value) for call in (*bind, what) for layer in _CALLS[call]]
         if what in (Call.BIND, Call.LISTEN, Call.CONNECT):
             endpoint.bound = True
-        return _until_blocked(layers, endpoint.blocked_at)
-    return _until_blocked(
-        [(layer, endpoint.event(what, layer)) for layer in _segment_layers(what, endpoint)], endpoint.blocked_at
-    )
+        for call in (*bind, what):
+            yield from (Step(layer, call.value) for layer in _CALLS[call])
+    elif isinstance(what, Segment):
+        yield from (Step(layer, endpoint.event(what, layer)) for layer in _segment_layers(what, endpoint))
+    elif isinstance(what, Datagram):
+        yield from _datagram(what, endpoint)
+    elif isinstance(what, IcmpError):
+        names = ("OUTBOUND_ICMP_ERROR", "OUTBOUND_TRANSPORT", "OUTBOUND_IPPACKET")
+        inbound = ("INBOUND_IPPACKET", "INBOUND_TRANSPORT", "INBOUND_ICMP_ERROR")
+        yield from (Step(layer, "ICMP") for layer in (inbound if what.inbound else names))
+    else:
+        yield from (Step(layer, "datagram") for layer in ("INBOUND_IPPACKET", "IPFORWARD", "OUTBOUND_IPPACKET"))
+
+
+def discarded(step: Step) -> Step | None:
+    """Return the step at the discard twin of where *step* was blocked, None where it has none."""
+    return Step(f"{step.layer}_DISCARD", step.event) if step.layer in TWINS else None
+
+
+def _datagram(datagram: Datagram, endpoint: Endpoint) -> Iterator[Step]:
+    def steps(*layers: str) -> Iterator[Step]:
+        return (Step(layer, _NAMES.get(layer, "segment")) for layer in layers)
+
+    established = Step("ALE_FLOW_ESTABLISHED", Call.ESTABLISHED.value)
+    again = (AUTHORIZED_AT[endpoint.host],) if endpoint.reauthorize and endpoint.host is not None else ()
+    if not datagram.inbound:
+        if endpoint.authorized:
+            yield from steps(*again)
+        else:
+            yield from walk(Call.CONNECT, endpoint)
+            endpoint.authorized = True
+            yield established
+        yield from steps("DATAGRAM_DATA", "OUTBOUND_TRANSPORT", "OUTBOUND_IPPACKET")
+    elif not endpoint.has_socket:
+        yield from steps("INBOUND_IPPACKET", "INBOUND_IPPACKET_DISCARD")
+    else:
+        yield from steps("INBOUND_IPPACKET", "INBOUND_TRANSPORT")
+        if endpoint.authorized:
+            yield from steps(*again)
+        else:
+            yield from steps("ALE_AUTH_RECV_ACCEPT")
+            endpoint.authorized = True
+            yield established
+        yield from steps("DATAGRAM_DATA")
 
 
 def _segment_layers(segment: Segment, endpoint: Endpoint) -> Collection[str]:
@@ -165,7 +259,7 @@ def _segment_layers(segment: Segment, endpoint: Endpoint) -> Collection[str]:
     stream = ("STREAM",) if segment.stream_bytes else ()
     again: tuple[str, ...] = ()
     if endpoint.reauthorize and endpoint.host is not None and not flags & TcpFlag.RST:
-        again = (_AUTHORIZED_AT[endpoint.host],)
+        again = (AUTHORIZED_AT[endpoint.host],)
     if not segment.inbound:
         return (*again, *stream, "OUTBOUND_TRANSPORT", "OUTBOUND_IPPACKET")
     if not endpoint.has_socket:
@@ -173,17 +267,6 @@ def _segment_layers(segment: Segment, endpoint: Endpoint) -> Collection[str]:
     if flags & _OPENS == TcpFlag.SYN and TcpFlag.ACK not in flags:
         again = ("ALE_AUTH_RECV_ACCEPT",)
     return ("INBOUND_IPPACKET", "INBOUND_TRANSPORT", *again, *stream)
-
-
-def _until_blocked(layers: list[tuple[str, str]], blocked_at: str | None) -> tuple[Step, ...]:
-    steps = []
-    for layer, event in layers:
-        steps.append(Step(layer, event))
-        if layer == blocked_at:
-            if layer in TWINS:
-                steps.append(Step(f"{layer}_DISCARD", event))
-            break
-    return tuple(steps)
 
 
 def event_at(layer: str, what: Call | Segment, endpoint: Endpoint) -> str:

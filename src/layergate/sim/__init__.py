@@ -1,0 +1,1 @@
+"""A world for TCP: virtual clock, seeded chance, links that lose and reorder, hosts with an engine and policy each."""
