@@ -261,7 +261,7 @@ class _Parser:
                     raise self._wrong(f"the root element <{tag}>", f"a root element {_listed(ROOTS)}")
                 self._has_root = True
                 self._ready.append(Record(f"{tag}/", node))
-            path = BASES.get(tag, tag)
+            path = BASES.get(tag, tag if tag in KNOWN else UNKNOWN)
         else:
             if self._lists:
                 last, seen = self._lists[-1]

@@ -224,6 +224,13 @@ def test_elements_that_nobody_knows_are_passed_over_and_told() -> None:
     assert problem.line is not None
 
 
+@pytest.mark.parametrize("tag", ["timeStamp", "sessions", "item", "novelty"])
+def test_a_second_root_that_is_none_is_passed_over_and_told(tag: str) -> None:
+    dump = dump_of((STATE + element(tag, "7")).encode())
+    assert dump.time == "2026-04-01T10:01:00.000Z"
+    assert [problem.found for problem in dump.unknown] == [f"the element <{tag}>"]
+
+
 def test_a_list_that_is_shorter_than_it_says_is_a_doubt() -> None:
     text = example.state().replace('<subLayers numItems="4">', '<subLayers numItems="5">')
     (problem,) = dump_of(text.encode()).doubts
