@@ -17,7 +17,7 @@ from layergate.windows.values import path_text
 from tests.unit.windows import composer, example
 from tests.unit.windows.composer import Row, condition, element, guid, number, sublayer
 
-CONNECT, CONNECT_V6 = "FWPM_LAYER_ALE_AUTH_CONNECT_V4", "FWPM_LAYER_ALE_AUTH_CONNECT_V6"
+CONNECT = "FWPM_LAYER_ALE_AUTH_CONNECT_V4"
 HARBOR = example.HARBOR
 UNKNOWN_KEY = "{3ad3c9d8-0000-4000-8000-00000000abcd}"
 TCP = condition("IP_PROTOCOL", number(8, 6))

@@ -29,8 +29,8 @@ from tests.unit.windows.composer import Row, condition, element, guid, number, v
 CONNECT, CONNECT_V6 = "FWPM_LAYER_ALE_AUTH_CONNECT_V4", "FWPM_LAYER_ALE_AUTH_CONNECT_V6"
 
 
-def load(text: str, state: Dump | None = None) -> Dump:
-    return read([text.encode()], "f.xml", state)
+def load(text: str) -> Dump:
+    return read([text.encode()], "f.xml")
 
 
 def error_of(text: str) -> InputError:
