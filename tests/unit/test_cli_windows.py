@@ -205,6 +205,13 @@ def test_events_without_filters_say_what_is_missing(windows: Run) -> None:
     assert out.splitlines()[-1] == "no filters to compare with: --state FILE, a state of the same machine"
 
 
+def test_an_empty_log_and_a_machine_without_connections_are_no_errors(windows: Run) -> None:
+    Path("empty.xml").write_text(composer.net_events([]), encoding="utf-8")
+    assert windows("events", "empty.xml")[:2] == (0, "0 events\n")
+    Path("quiet.xml").write_text(composer.state(example.ROWS), encoding="utf-8")
+    assert windows("connections", "quiet.xml")[:2] == (0, "no connections\n")
+
+
 @pytest.mark.parametrize("words", [("events", "wfpstate.xml"), ("connections", "filters.xml")])
 def test_a_file_without_what_was_asked_for_is_wrong_input(windows: Run, words: tuple[str, ...]) -> None:
     status, _, err = windows(*words)

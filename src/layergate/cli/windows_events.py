@@ -14,7 +14,7 @@ from layergate.cli.windows_show import problem_line
 from layergate.cli.windows_words import app_text, ends_text, short_name, values_data
 from layergate.model import Action, InputError, Layer
 from layergate.model.lines import endpoint_text
-from layergate.windows import Agreement, Comparison, Connection, Dump, Judge, Judgement, NetEvent, compare
+from layergate.windows import Agreement, Comparison, Connection, Dump, Judge, Judgement, Kind, NetEvent, compare
 from layergate.windows.situations import of_connection, protocol_text
 from layergate.windows.values import path_text
 
@@ -29,7 +29,7 @@ _LAYERS: Final = {"connect": "FWPM_LAYER_ALE_AUTH_CONNECT", "accept": "FWPM_LAYE
 
 def run_events(dump: Dump, arguments: argparse.Namespace) -> None:
     """Print the net events of *dump*."""
-    if not dump.events:
+    if not dump.events and dump.kind not in (Kind.EVENTS, Kind.RECORDING):
         raise InputError("no net events", "netsh wfp show netevents, or a recording", place=dump.place)
     judge = Judge(dump)
     counts: Counter[Agreement] = Counter()
@@ -52,8 +52,8 @@ def run_events(dump: Dump, arguments: argparse.Namespace) -> None:
     for line, explained in zip(output.columns(rows), notes, strict=True):
         sys.stdout.write("\n".join([line, *explained]) + "\n")
     said = ", ".join(f"{counts[one]} {one}" for one in Agreement if counts[one])
-    sys.stdout.write(f"{output.plural(counts.total(), 'event')}: {said}\n")
-    if not judge.filters:
+    sys.stdout.write(f"{output.plural(counts.total(), 'event')}{': ' if said else ''}{said}\n")
+    if not judge.filters and counts:
         sys.stdout.write("no filters to compare with: --state FILE, a state of the same machine\n")
     for problem in (*dump.unknown, *dump.doubts):
         sys.stdout.write(f"{output.harmless(str(problem))}\n")
@@ -180,10 +180,10 @@ def _verdict(judgement: Judgement) -> dict[str, object]:
 
 def run_connections(dump: Dump, arguments: argparse.Namespace) -> None:
     """Print the live connections of *dump*, with what would be decided if each were authorised now."""
-    if not dump.connections:
+    if not dump.connections and dump.kind not in (Kind.STATE, Kind.RECORDING):
         raise InputError("no connections", "a state of Windows: netsh wfp show state", place=dump.place)
     judge = Judge(dump)
-    if not judge.filters:
+    if not judge.filters and dump.connections:
         raise InputError("no filters", "a state with filters, or --state", place=dump.place)
     rows = []
     layers = {layer.name: layer for layer in dump.layers}
@@ -195,6 +195,9 @@ def run_connections(dump: Dump, arguments: argparse.Namespace) -> None:
             rows.append(_connection_row(connection, judged))
     if arguments.json:
         output.json_line({"kind": "summary", "connections": len(dump.connections)})
+        return
+    if not rows:
+        sys.stdout.write("no connections\n")
         return
     for line in output.columns([("connection", "application", "if it connects", "if it is accepted"), *rows]):
         sys.stdout.write(f"{line}\n")
