@@ -19,14 +19,12 @@ recorded".
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from layergate.engine import (
-    GO_ON,
     Answer,
     CalloutFunction,
     Invocation,
@@ -37,6 +35,7 @@ from layergate.engine import (
     is_heard,
     matches,
     matches_all,
+    unasked,
 )
 from layergate.model import (
     Action,
@@ -89,8 +88,7 @@ class Judge:
     def __init__(self, dump: Dump) -> None:
         self.dump = dump
         self.filters = {item.id: item for item in dump.policy.filters}
-        policy = dataclasses.replace(dump.policy, filters=tuple(_free(item) for item in dump.policy.filters))
-        self._ordered: Ordered = in_order(policy)
+        self._ordered: Ordered = in_order(dump.policy)
         self._callouts = dict(self._functions())
         self.layers = {layer.id: layer for layer in dump.layers}
         self._callout_names = {callout.key: callout.name for callout in dump.policy.callouts}
@@ -104,7 +102,7 @@ class Judge:
             if key.endswith(SILENT_DROP):
                 yield key, _drop
             elif callout is None or CalloutFlag.REGISTERED in callout.flags:
-                yield key, _go_on
+                yield key, unasked
 
     def judge(self, indication: Indication) -> Judgement:
         """Decide *indication*. Cost: O(conditions of the layer's filters)."""
@@ -134,7 +132,7 @@ class Judge:
                 reason = self._reason(item, indication, met, is_matched=item.id in matched)
                 if reason:
                     found = True
-                    yield Open(self.filters[item.id], sublayer, reason)
+                    yield Open(item, sublayer, reason)
                 if item is told.decided:
                     break
             if told.hard and not found:
@@ -146,8 +144,8 @@ class Judge:
         if item.action is Action.CALLOUT_INSPECTION or (item.action is Action.CONTINUE and not is_odd):
             return ""
         if is_matched:
-            is_free = item.callout in self._callouts and self._callouts[item.callout] is _go_on
-            return f"it asks the callout {self.callout_name(item.callout)}" if is_free else ""
+            is_unasked = item.action.is_callout and self._callouts.get(item.callout) is unasked
+            return f"it asks the callout {self.callout_name(item.callout)}" if is_unasked else ""
         if not matches_all(indication.values, item.conditions, met):
             return ""
         if is_odd:
@@ -162,17 +160,6 @@ class Judge:
     def callout_name(self, key: str) -> str:
         """Return what people call the callout *key*."""
         return self._callout_names.get(key, key)
-
-
-def _free(item: Filter) -> Filter:
-    """Return *item* with an action that lets its callout go on: a terminating one would have to block."""
-    if item.action is Action.CALLOUT_TERMINATING and not item.callout.endswith(SILENT_DROP):
-        return dataclasses.replace(item, action=Action.CALLOUT_UNKNOWN)
-    return item
-
-
-def _go_on(_: Invocation) -> Answer:
-    return GO_ON
 
 
 def _drop(_: Invocation) -> Answer:
