@@ -168,7 +168,7 @@ def test_people_get_the_answer_first_and_then_why(explain: Run) -> None:
         "0x1000000000",
         *["missed", "1", "of", "1", "test"],
     ]
-    assert flags == "          ✗  flags  none set  asked for all of loopback (1 bit off)"
+    assert flags == "          ✗  flags  none set  asked for loopback (1 bit off)"
     assert baseline == "  sublayer baseline (weight 0x8000): hard block"
     assert web.endswith("missed 1 of 3 tests")
     assert app == "          ✓  app          /usr/bin/x-curl  asked for /usr/bin/x-curl"

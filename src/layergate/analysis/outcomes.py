@@ -112,7 +112,9 @@ def _candidates(
                 continue
             close = {test.field: _close(nearest, test, indication.layer) for test in missed}
             found = {name: one for name, one in close.items() if one is not None}
-            if len(found) == len(missed):
+            # Another program or user is another question; what it takes to be let through is worth saying.
+            is_apart = any(one.distance is None for one in found.values())
+            if len(found) == len(missed) and not (is_apart and verdict.action is Action.PERMIT):
                 distance = sum(_FAR if one.distance is None else one.distance for one in found.values())
                 yield (len(missed), distance, place), asked.filter, {name: one.value for name, one in found.items()}
 

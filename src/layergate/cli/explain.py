@@ -6,25 +6,32 @@ Three ways to ask:
     layergate explain --layer ALE_AUTH_CONNECT --value remote_port=443 --policy F
     layergate trace --json -- curl ... | layergate explain --indication - --policy F --json
 
-The arrow of the first form points where the connection goes: with `accept` the remote side stands on its left. Exit
-status of the first two: 0 permitted, 1 blocked; of the third 0, whatever the verdicts are; 2 where the question
-makes no sense.
+The arrow of the first form points where the connection goes: with `accept` the remote side stands on its left. With
+--wfp DUMP in place of --policy a Windows host answers, by what netsh wfp wrote there:
+
+    layergate explain --wfp wfpstate.xml connect tcp 1.2.3.4:443 --app chrome.exe --value current_profile_id=2
+
+What the question leaves out is empty. Whether a filter's security descriptor lets a token in is decided where --token
+lists its SIDs; else such filters are named, with the answer either way, and so are callouts. Exit status of the first
+two forms: 0 permitted, 1 blocked; of the third 0, whatever the verdicts are; 2 where the question makes no sense.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import Final
 
 from layergate.analysis import outcomes
 from layergate.cli import answers, output, questions
-from layergate.cli.sources import Source, of_policy
+from layergate.cli.sources import Source, of_dump, of_policy
 from layergate.engine import classify
 from layergate.engine.explanation import account, doubts
-from layergate.model import Action, Indication, InputError, Verdict
-from layergate.model.lines import normalized
+from layergate.model import Action, Indication, InputError, Value, Verdict
+from layergate.model.lines import TOKENS, normalized
 from layergate.policyfile import field_name
+from layergate.windows.questions import token
 
 NAME: Final = "explain"
 HELP: Final = "say what a policy decides in a situation, and why"
@@ -37,7 +44,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = __doc__.replace("`", "")
     parser.add_argument("question", nargs="*", metavar="WORD", help=f"the situation in words: {questions.FORM}")
-    parser.add_argument("--policy", required=True, metavar="FILE", help="the policy")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--policy", metavar="FILE", help="the policy")
+    asked.add_argument(
+        "--wfp", metavar="FILE", help="what netsh wfp wrote on a Windows host: its state, or its filters"
+    )
+    parser.add_argument("--state", metavar="FILE", help="with --wfp: a state of the same host, for what FILE lacks")
+    parser.add_argument("--token", metavar="SIDS", help="with --wfp: what the process' token holds: S-1-5-18,BA")
     parser.add_argument("--layer", help="the layer, with or without its family")
     parser.add_argument("--value", action="append", default=[], metavar="FIELD=VALUE", help="what is known there")
     parser.add_argument("--indication", metavar="FILE", help="indications as JSON Lines, - for standard input")
@@ -64,7 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("not one question", f"--layer with --value, --indication FILE, or {questions.FORM}")
     if arguments.indication and (arguments.value or any(getattr(arguments, owner) for owner in _OWNERS)):
         raise InputError("--value beside --indication", "values from one of the two")
-    source = of_policy(arguments.policy)
+    if arguments.policy and (arguments.state or arguments.token):
+        raise InputError("--state or --token with --policy", "these two belong to --wfp")
+    source = of_policy(arguments.policy) if arguments.policy else of_dump(arguments.wfp, arguments.state)
     if arguments.indication:
         with questions.opened(arguments.indication) as lines:
             for indication in questions.indications(lines, arguments.indication):
@@ -78,11 +93,23 @@ def run(arguments: argparse.Namespace) -> int:
         pairs = said + pairs
         if not any(field_name(name) == "FLAGS" for name, _ in pairs):
             pairs.append(("flags", questions.everyday_flags(said)))
-    shown = [normalized(questions.asked_of(layer, pairs, source.vocabulary)) for layer in layers]
+    shown = [_shown(source, layer, pairs, arguments.token) for layer in layers]
     # A call passes several layers: the first that blocks has the last word.
     decisive = next((one for one in shown if _classify(source, one, arguments).action is Action.BLOCK), shown[-1])
     verdict = _answer(source, decisive, arguments, is_one=True)
     return 1 if verdict.action is Action.BLOCK else 0
+
+
+def _shown(source: Source, layer: str, pairs: list[tuple[str, str]], sids: str | None) -> Indication:
+    """Return what is asked of *layer*; a token is known to every field that tests it."""
+    indication = questions.asked_of(layer, pairs, source.vocabulary)
+    if sids is not None:
+        held = token(sids)
+        fields = (field for field in indication.layer.fields if field.type in TOKENS and "REMOTE" not in field.name)
+        values = {field.name: Value(field.type, held.data) for field in fields}
+        indication = replace(indication, values=values | dict(indication.values))
+    # On Windows a dual-stack socket's IPv4 peer may be classified as IPv6; here it is IPv4 at every layer.
+    return indication if source.is_offline else normalized(indication)
 
 
 def _classify(source: Source, indication: Indication, arguments: argparse.Namespace) -> Verdict:
@@ -108,5 +135,6 @@ def _answer(source: Source, indication: Indication, arguments: argparse.Namespac
         outcomes.changes(source.ordered, indication, verdict, accounts, source.callouts, assumed) if is_one else ()
     )
     reasons = answers.Reasons(doubts(verdict), changes, depends)
-    sys.stdout.write("\n".join(answers.answer(verdict, indication, accounts, reasons, is_whole=arguments.all)) + "\n")
+    text = answers.Answers(source.policy, is_windows=source.is_offline, is_whole=arguments.all)
+    sys.stdout.write("\n".join(text.answer(verdict, indication, accounts, reasons)) + "\n")
     return verdict

@@ -15,8 +15,7 @@ import argparse
 from typing import Final
 
 from layergate.cli import windows_events, windows_show
-from layergate.model import InputError
-from layergate.windows import Dump, load_file
+from layergate.cli.sources import load_dump
 
 NAME: Final = "windows"
 HELP: Final = "read what netsh wfp wrote on Windows: filters, net events, connections"
@@ -48,13 +47,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the view."""
-    arguments.view_of(_loaded(arguments.file, arguments.state), arguments)
+    arguments.view_of(load_dump(arguments.file, arguments.state), arguments)
     return 0
-
-
-def _loaded(path: str, state_path: str | None) -> Dump:
-    """Read the dump, with the state beside it."""
-    state = load_file(state_path) if state_path else None
-    if state is not None and not state.policy.filters:
-        raise InputError("no filters", "a state with filters: netsh wfp show state", place=state.place)
-    return load_file(path, state)

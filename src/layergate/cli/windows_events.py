@@ -11,7 +11,8 @@ from typing import Final
 
 from layergate.cli import output
 from layergate.cli.windows_show import problem_line
-from layergate.cli.windows_words import app_text, ends_text, short_name, values_data
+from layergate.cli.windows_words import app_text, ends_text, values_data
+from layergate.cli.words import bare
 from layergate.model import Action, InputError, Layer
 from layergate.model.lines import endpoint_text
 from layergate.windows import Agreement, Comparison, Connection, Dump, Judge, Judgement, Kind, NetEvent, compare
@@ -125,7 +126,7 @@ def _decided(judgement: Judgement) -> str:
     verdict = judgement.verdict
     if verdict.filter is None:
         return f"{verdict.action}, no filter"
-    sublayer = short_name(verdict.sublayer.name) if verdict.sublayer else ""
+    sublayer = bare(verdict.sublayer.name) if verdict.sublayer else ""
     return f"{verdict.action} by #{verdict.filter.id} '{verdict.filter.name}' in {sublayer}"
 
 

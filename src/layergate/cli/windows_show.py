@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from layergate.cli import output
-from layergate.cli.windows_words import Names, action_words, asks, filter_line, flag_words, short_name
+from layergate.cli.windows_words import Names, action_words, asks, filter_line, flag_words
+from layergate.cli.words import bare
 from layergate.engine import effective_weight, in_order
 from layergate.model import Filter, FilterFlag, InputError, Layer, Problem, Sublayer
 from layergate.policyfile.names import suggestion
@@ -71,11 +72,9 @@ def _sublayers(dump: Dump, name: str | None) -> frozenset[str] | None:
     if name is None:
         return None
     folded = name.casefold()
-    names = {
-        word.casefold(): one.key for one in dump.policy.sublayers for word in (one.key, one.name, short_name(one.name))
-    }
+    names = {word.casefold(): one.key for one in dump.policy.sublayers for word in (one.key, one.name, bare(one.name))}
     if folded not in names:
-        known = [short_name(one.name) for one in dump.policy.sublayers]
+        known = [bare(one.name) for one in dump.policy.sublayers]
         raise InputError(f"unknown sublayer '{name}'", f"{suggestion(name, known)}one of {', '.join(known) or 'none'}")
     return frozenset({names[folded]})
 
@@ -177,7 +176,7 @@ def _rows(dump: Dump, names: Names, heard: list[tuple[Sublayer, list[Filter]]], 
     lines = iter(output.columns([row for group in rows for row in group], indent=4))
     for (sublayer, _), group in zip(heard, rows, strict=False):
         weight = "unknown" if sublayer.key in dump.assumed_sublayers else f"{sublayer.weight:#x}"
-        yield f"  {output.paint(output.harmless(short_name(sublayer.name)), 'cyan')}, weight {weight}"
+        yield f"  {output.paint(output.harmless(bare(sublayer.name)), 'cyan')}, weight {weight}"
         for _ in group:
             yield next(lines)
     if others:
@@ -187,7 +186,7 @@ def _rows(dump: Dump, names: Names, heard: list[tuple[Sublayer, list[Filter]]], 
 
 def _apart(names: Names, item: Filter) -> str:
     when = "disabled" if _heard(item) == "disabled" else "boot-time"
-    return f"{when}, in {short_name(names.sublayers[item.sublayer])}"
+    return f"{when}, in {bare(names.sublayers[item.sublayer])}"
 
 
 def _row(dump: Dump, names: Names, item: Filter, apart: str = "") -> tuple[str, ...]:

@@ -83,13 +83,16 @@ class Judgement:
 
 
 class Judge:
-    """Decides on what *dump* records by the filters of *dump* itself, or of the state beside it."""
+    """Decides on what *dump* records by the filters of *dump* itself, or of the state beside it.
+
+    *ordered* are its filters in the order in which they are heard, *callouts* what stands for each callout.
+    """
 
     def __init__(self, dump: Dump) -> None:
         self.dump = dump
         self.filters = {item.id: item for item in dump.policy.filters}
-        self._ordered: Ordered = in_order(dump.policy)
-        self._callouts = dict(self._functions())
+        self.ordered: Ordered = in_order(dump.policy)
+        self.callouts = dict(self._functions())
         self.layers = {layer.id: layer for layer in dump.layers}
         self._callout_names = {callout.key: callout.name for callout in dump.policy.callouts}
         self._conditions: dict[int, tuple[Condition, ...]] = {}
@@ -111,13 +114,13 @@ class Judge:
             for condition in self._conditions_at(indication.layer)
             if condition.field not in indication.values or is_never(condition)
         }
-        verdict = classify(self._ordered, indication, callouts=self._callouts, assumed=dict.fromkeys(unknown, False))
+        verdict = classify(self.ordered, indication, callouts=self.callouts, assumed=dict.fromkeys(unknown, False))
         return Judgement(indication, verdict, tuple(self._open(indication, verdict, unknown)))
 
     def _conditions_at(self, layer: Layer) -> tuple[Condition, ...]:
         known = self._conditions.get(layer.id)
         if known is None:
-            heard = (item for _, filters in self._ordered.at(layer) for item in filters)
+            heard = (item for _, filters in self.ordered.at(layer) for item in filters)
             known = tuple(dict.fromkeys(condition for item in heard for condition in item.conditions))
             self._conditions[layer.id] = known
         return known
@@ -126,7 +129,7 @@ class Judge:
         """Yield the filters that might change *verdict*."""
         met = dict.fromkeys(unknown, True)
         found = False
-        for (sublayer, filters), told in zip(self._ordered.at(indication.layer), verdict.sublayers, strict=True):
+        for (sublayer, filters), told in zip(self.ordered.at(indication.layer), verdict.sublayers, strict=True):
             matched = {item.id for item in told.matched}
             for item in filters:
                 reason = self._reason(item, indication, met, is_matched=item.id in matched)
@@ -144,7 +147,7 @@ class Judge:
         if item.action is Action.CALLOUT_INSPECTION or (item.action is Action.CONTINUE and not is_odd):
             return ""
         if is_matched:
-            is_unasked = item.action.is_callout and self._callouts.get(item.callout) is unasked
+            is_unasked = item.action.is_callout and self.callouts.get(item.callout) is unasked
             return f"it asks the callout {self.callout_name(item.callout)}" if is_unasked else ""
         if not matches_all(indication.values, item.conditions, met):
             return ""
