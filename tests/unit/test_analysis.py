@@ -101,8 +101,41 @@ ROWS = [
     ),
     (
         "another sublayer is heard too",
-        rules(f"{BLOCK}; weight = 9", f'{PERMIT}; weight = 8; sublayer = "MPSSVC_WF"; when.remote_port = 80'),
+        rules(f"{PERMIT}; weight = 9", f'{PERMIT}; weight = 8; sublayer = "MPSSVC_WF"; when.remote_port = 80'),
         [],
+    ),
+    (
+        "a lighter sublayer behind a hard block",
+        rules(f"{BLOCK}; weight = 9", f'{PERMIT}; weight = 8; sublayer = "MPSSVC_WF"; when.remote_port = 80'),
+        [("never-heard", "warning", f"filter 'b' {CONNECT}")],
+    ),
+    (
+        "a permit that a block below undoes",
+        rules(f"{PERMIT}; when.remote_port = 80", f'{BLOCK}; sublayer = "MPSSVC_WF"'),
+        [
+            (
+                "permit-undone",
+                "warning",
+                "sublayers 'FWPM_SUBLAYER_UNIVERSAL' and 'FWPM_SUBLAYER_MPSSVC_WF' at ALE_AUTH_CONNECT",
+            )
+        ],
+    ),
+    (
+        "a block that a hard permit above bypasses",
+        rules(f"{PERMIT}; hard = true; when.remote_port = 80", f'{BLOCK}; sublayer = "MPSSVC_WF"'),
+        [
+            (kind, "info", "sublayers 'FWPM_SUBLAYER_UNIVERSAL' and 'FWPM_SUBLAYER_MPSSVC_WF' at ALE_AUTH_CONNECT")
+            for kind in ("block-bypassed", "filter-veto")
+        ],
+    ),
+    (
+        "a filter behind two that together are wider",
+        rules(
+            f'{BLOCK}; weight = 9; when.remote_port = "0-99"',
+            f'{PERMIT}; weight = 8; when.remote_port = "100-65535"',
+            f'{BLOCK}; weight = 7; when.remote_port = "50-150"; when.user = 0',
+        ),
+        [("shadowed", "warning", f"filter 'c' {CONNECT}")],
     ),
     (
         "two sublayers of one weight",
@@ -117,7 +150,9 @@ def test_findings(text: str, expected: object) -> None:
     headers = [number for number, line in enumerate(text.splitlines(), 1) if line == "[[filter]]"]
     # A finding on a filter points to its header; one on a sublayer has no line.
     lines = {f"filter '{name}'": line for name, line in zip("abcdefgh", headers, strict=False)}
-    located = [(*row, lines.get(row[2].split(" at ")[0], 0)) for row in expected]
+    between = lines.get("filter 'a'", 0), lines.get("filter 'b'", 0)
+    which = {"permit-undone": between[0], "block-bypassed": between[1], "filter-veto": between[1]}
+    located = [(*row, which.get(row[0], lines.get(row[2].split(" at ")[0], 0))) for row in expected]
     assert sorted(found(text)) == sorted(located)
 
 
@@ -127,6 +162,15 @@ def test_a_test_that_the_kernel_cannot_make() -> None:
     (finding,) = findings(Policy((Sublayer("s", 1),), (item,)), HOOKS)
     assert (finding.id, finding.severity, finding.line) == ("match-unsupported", Severity.ERROR, 3)
     assert finding.object == "filter 'a' at ALE_AUTH_CONNECT_V4"
+
+
+def test_a_filter_that_nothing_can_meet_is_named() -> None:
+    bits = (MatchType.FLAGS_ALL_SET, MatchType.FLAGS_NONE_SET)
+    apart = Condition("IP_PROTOCOL", MatchType.EQUAL, Value(DataType.UINT8, 6))
+    both = [Condition("FLAGS", how, Value(DataType.UINT32, 1)) for how in bits]
+    item = Filter(1, "f", LAYER, "s", Action.PERMIT, (both[0], apart, both[1]))
+    (finding,) = findings(Policy((Sublayer("s", 1),), (item,)))
+    assert (finding.id, finding.object) == ("never-matches", "filter 'f' (id 1) at ALE_AUTH_CONNECT_V4")
 
 
 def test_a_finding_names_the_hook_the_cause_and_the_remedy() -> None:
@@ -162,7 +206,7 @@ def test_a_big_policy_of_single_values_is_quick() -> None:
 
 
 def test_what_is_not_compared_is_said() -> None:
-    (*_, last) = findings(many(100, address), HOOKS, pairs_max=10)
+    (*_, last) = findings(many(100, address), HOOKS, steps_max=10)
     assert (last.id, last.severity) == ("not-all-compared", Severity.INFO)
 
 

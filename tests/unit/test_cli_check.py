@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from layergate.cli import main
+from tests.unit.windows import example
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -54,7 +55,7 @@ def test_nothing_to_report(check: Run) -> None:
 
 def test_findings_are_json_lines(check: Run) -> None:
     (line,) = map(json.loads, check(WRONG, "--json")[1].splitlines())
-    assert list(line) == ["kind", "id", "severity", "file", "line", "object", "evidence", "cause", "remedy"]
+    assert list(line) == ["kind", "id", "severity", "file", "line", "object", "evidence", "cause", "remedy", "witness"]
     assert (line["kind"], line["id"], line["severity"], line["line"]) == ("finding", "field-unknown", "error", 1)
 
 
@@ -99,7 +100,100 @@ def test_help_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(verb in out for verb in ("explain", "check", "schema"))
 
 
-@pytest.mark.parametrize("words", [[], ["frobnicate"], ["check"], ["check", "a", "b"], ["check", "--frob", "x"]])
+@pytest.mark.parametrize("words", [[], ["frobnicate"], ["check", "a", "b"], ["check", "--frob", "x"]])
 def test_wrong_use_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_one_file_is_needed_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check"]) == 2
+    assert "not one file; a policy file, or --wfp and a dump" in capsys.readouterr().err
+
+
+# --- the caller's login -----------------------------------------------------------------------------------------------
+
+LOCKED_OUT = """
+[[filter]]
+name = "only the web"
+layer = "ALE_AUTH_RECV_ACCEPT"
+action = "block"
+when.local_port = { not = 443 }
+"""
+DOUBTFUL_LOGIN = """
+[[filter]]
+name = "no daemons"
+layer = "ALE_AUTH_LISTEN"
+action = "block"
+when.user = 0
+"""
+LOGIN = "203.0.113.9 50000 192.0.2.1 22"
+
+
+def test_a_policy_that_cuts_off_the_callers_own_login_is_an_error(check: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check(LOCKED_OUT)[0] == 0
+    monkeypatch.setenv("SSH_CONNECTION", LOGIN)
+    status, out, _ = check(LOCKED_OUT, "--json")
+    (line,) = map(json.loads, out.splitlines())
+    assert (status, line["id"], line["severity"], line["line"]) == (1, "cuts-off-login", "error", 2)
+    assert "the live session from 203.0.113.9 to port 22 is blocked at ALE_AUTH_RECV_ACCEPT" in line["evidence"]
+    assert line["witness"]["values"]["REAUTHORIZE_REASON"] == 1
+
+
+def test_where_it_hangs_on_what_is_not_known_it_is_a_warning(check: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", LOGIN)
+    status, out, _ = check(DOUBTFUL_LOGIN, "--json")
+    (line,) = map(json.loads, out.splitlines())
+    assert (status, line["id"], line["severity"]) == (0, "cuts-off-login", "warning")
+    assert "the next login from 203.0.113.9 to port 22 may be blocked at ALE_AUTH_LISTEN" in line["evidence"]
+
+
+@pytest.mark.parametrize(
+    "login, is_cut",
+    [
+        ("203.0.113.9-192.0.2.1:22", True),
+        ("203.0.113.9:1234-192.0.2.1:443", False),
+        ("[2001:db8::9]-[2001:db8::1]:22", True),
+        ("[::ffff:203.0.113.9]-192.0.2.1:22", True),
+    ],
+)
+def test_another_login_can_be_asked_of(check: Run, login: str, *, is_cut: bool) -> None:
+    assert check(LOCKED_OUT, "--login", login)[0] == is_cut
+
+
+@pytest.mark.parametrize(
+    "login", ["me", "1.2.3.4", "1.2.3.4-1.2.3.5", "1.2.3.4-[::1]:22", "1.2.3.4-1.2.3.5:99999", "1.2.3-1.2.3.4:1"]
+)
+def test_a_login_that_is_none_is_refused(check: Run, login: str) -> None:
+    status, _, errors = check(LOCKED_OUT, "--login", login)
+    assert status == 2
+    assert "REMOTE[:PORT]-LOCAL:PORT" in errors
+
+
+@pytest.mark.parametrize("words", ["", "a b c d", "1.2.3.4 x 1.2.3.5 22", "1.2.3.4 1 ::1 22"])
+def test_what_is_no_login_in_the_environment_is_passed_over(
+    check: Run, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", words)
+    assert check(LOCKED_OUT)[0] == 0
+
+
+# --- dumps ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_dump_is_checked_as_a_windows_host_s(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wfpstate.xml"
+    path.write_text(example.state(), encoding="utf-8-sig")
+    for words in (["check", str(path)], ["check", "--wfp", str(path)]):
+        assert main([*words, "--json"]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert {line["id"] for line in lines} >= {"permit-undone"}
+        assert not {line["id"] for line in lines} & {"no-hook", "field-unknown", "cuts-off-login"}
+
+
+def test_real_dumps_are_checked(shared_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(shared_dir / "windows" / "filters-2026.xml"), "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    ids = {line["id"] for line in found}
+    # Ties of opposite actions, and three sublayers whose weight the file does not say.
+    assert {"ambiguous", "permit-undone", "shadowed", "doubtful"} <= ids

@@ -2,9 +2,22 @@
 
 `findings(policy, hooks)` gives them, errors first. An error means that the policy would not do what it says; a
 warning, that its author may not have meant it. `regions` knows which values a field's conditions cover. Pure; the
-hooks are an argument.
+hooks are an argument. `diff(before, after)` tells which indications another policy decides otherwise.
 """
 
-from layergate.analysis.findings import Finding, HookRow, Severity, findings
+from layergate.analysis.difference import Decision, Difference, Differences, diff
+from layergate.analysis.finding import Finding, Severity, Witness
+from layergate.analysis.findings import findings
+from layergate.analysis.unenforced import HookRow
 
-__all__ = ["Finding", "HookRow", "Severity", "findings"]
+__all__ = [
+    "Decision",
+    "Difference",
+    "Differences",
+    "Finding",
+    "HookRow",
+    "Severity",
+    "Witness",
+    "diff",
+    "findings",
+]

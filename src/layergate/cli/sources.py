@@ -18,6 +18,8 @@ from layergate.policyfile.conditions import EMPTY_WORD
 from layergate.windows import Dump, Judge, load_file
 from layergate.windows.questions import app_id, sid, token
 
+DUMP_SUFFIX: Final = ".xml"
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -93,6 +95,27 @@ def of_dump(path: str, state_path: str | None = None) -> Source:
             "no filters", "netsh wfp show state or filters; net events need a state beside them", place=path
         )
     return Source(dump.policy, judge.ordered, There(dump), judge.callouts, is_offline=True, notes=dump.doubts)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A policy from whatever file it stands in. *doubts*: what is odd about the file without being wrong."""
+
+    policy: Policy
+    doubts: tuple[Problem, ...]
+    is_windows: bool
+
+
+def load_any(path: str, state_path: str | None = None, *, is_dump: bool = False) -> Loaded:
+    """Return the policy in *path*: a dump of Windows where its name ends in .xml, else a policy file.
+
+    Raises PolicyError, InputError.
+    """
+    if is_dump or path.lower().endswith(DUMP_SUFFIX):
+        dump = load_dump(path, state_path)
+        return Loaded(dump.policy, dump.doubts, is_windows=True)
+    loaded = load_policy(path, SystemResolver())
+    return Loaded(loaded.policy, loaded.warnings, is_windows=False)
 
 
 def load_dump(path: str, state_path: str | None = None) -> Dump:

@@ -11,7 +11,9 @@ from pathlib import PurePosixPath
 from types import FrameType
 from typing import Final, Self
 
+from layergate.analysis.login import cut_off
 from layergate.cli import output
+from layergate.cli.login import login_of
 from layergate.live.names import SystemResolver
 from layergate.live.narrator import Drop, Told
 from layergate.live.session import Session, accepted
@@ -177,7 +179,9 @@ def load(path: str | None) -> Policy:
         return Policy()
     loaded = load_file(path, SystemResolver())
     warnings = accepted(loaded.policy, path)
-    for warning in (*map(str, loaded.warnings), *warnings):
+    login = login_of(None)
+    cut = [f"{path}:{one.line}: {one.evidence}" for one in cut_off(loaded.policy, login)] if login else []
+    for warning in (*map(str, loaded.warnings), *warnings, *cut):
         sys.stderr.write(f"layergate: warning: {warning}\n")
     return loaded.policy
 

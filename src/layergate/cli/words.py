@@ -7,11 +7,23 @@ application is a path (`is_short`: its last part). A security descriptor is whom
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from typing import Final
 
 from layergate.engine.sddl import entries
-from layergate.model import AddressMask, Condition, DataType, Field, Layer, MatchType, Range, Token, Value
-from layergate.model.lines import PATHS, address_text, value_to_json
+from layergate.model import (
+    AddressMask,
+    Condition,
+    DataType,
+    Field,
+    Indication,
+    Layer,
+    MatchType,
+    Range,
+    Token,
+    Value,
+)
+from layergate.model.lines import PATHS, address_text, indication_line, value_to_json
 from layergate.policyfile.names import bit_names, friendly_name, value_names
 from layergate.windows.filters import is_never
 from layergate.windows.values import wide_text
@@ -105,6 +117,23 @@ def prefix_words(mask: AddressMask, *, is_v6: bool) -> str:
     if mask.mask == ((1 << length) - 1) << (bits - length):
         return f"{address}/{length}"
     return f"{address} masked by {ipaddress.ip_address(mask.mask)}"
+
+
+def witness_words(indication: Indication, *, is_windows: bool = False) -> str:
+    """Return the values of *indication* as words: "protocol tcp, remote_port 443"."""
+    words = (
+        f"{field_words(field.name, is_windows=is_windows)} {value_words(field, indication.values[field.name])}"
+        for field in indication.layer.fields
+        if field.name in indication.values and not isinstance(indication.values[field.name].data, Token)
+    )
+    return ", ".join(words) or "anything, with nothing known of it"
+
+
+def witness_line(indication: Indication) -> dict[str, object]:
+    """Return *indication* as a line that `explain --indication` takes; an assumed token stands in no value."""
+    known = {name: value for name, value in indication.values.items() if not isinstance(value.data, Token)}
+    plain = replace(indication, values=known)
+    return indication_line(plain, action=None, filter_id=None, filter_name=None, sublayer=None, version=1)
 
 
 def path_words(data: bytes) -> str:

@@ -1,7 +1,8 @@
 """Which values the conditions on one field cover, and how two such sets lie to one another.
 
 A run of conditions on a numeric field is a union of ranges; tests of bits stay as they are, because their values are no
-ranges; texts and bytes are a finite set, or everything but one value. Two answers, each exact or silent:
+ranges; texts and bytes are a finite set, or everything but one value. What a security descriptor grants, and which
+SIDs a token holds, can't be said in values: such a condition is like itself only. Two answers, each exact or silent:
 
 - `covers(wide, narrow)`: True only where every value that meets *narrow* meets *wide*, for certain.
 - `disjoint(one, other)`: True only where no value meets both, for certain.
@@ -12,17 +13,20 @@ FLAGS_ALL_SET 1.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
 from layergate.engine.matching import as_integer, matches
-from layergate.model import AddressMask, Condition, DataType, MatchType, Range, Value
+from layergate.model import LAYERS, AddressMask, Condition, DataType, MatchType, Range, Value
+from layergate.model.lines import TOKENS
 from layergate.model.values import BITS
 
 _ADDRESS_BITS: Final = 128
 _MASK_BITS: Final = {DataType.V4_ADDR_MASK: 32, DataType.V6_ADDR_MASK: _ADDRESS_BITS}
 _FLAGS: Final = (MatchType.FLAGS_ALL_SET, MatchType.FLAGS_ANY_SET, MatchType.FLAGS_NONE_SET)
+_TOKEN_FIELDS: Final = frozenset(field.name for layer in LAYERS for field in layer.fields if field.type in TOKENS)
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -39,6 +43,11 @@ class Region:
     values: frozenset[Hashable] = frozenset()
     rest: tuple[Condition, ...] = ()
     empty: bool = False
+
+    @property
+    def has_values(self) -> bool:
+        """Whether some value certainly meets it."""
+        return bool(self.ranges or self.values or self.empty)
 
     @property
     def single(self) -> Hashable | None:
@@ -62,11 +71,19 @@ def region(run: tuple[Condition, ...]) -> Region:
             is_empty = True
         elif span is not None:
             ranges += span
+        elif is_opaque(condition):
+            rest.append(condition)
         elif condition.match is MatchType.EQUAL and isinstance(condition.value.data, str | bytes):
             values.add(condition.value.data)
         else:
             rest.append(condition)
     return Region(_merged(ranges), frozenset(values), tuple(rest), is_empty)
+
+
+def is_opaque(condition: Condition) -> bool:
+    """Whether *condition* is an access check or a look into a token: two of them say nothing of one another."""
+    kind = condition.value.type
+    return kind is DataType.SECURITY_DESCRIPTOR or (kind is DataType.SID and condition.field in _TOKEN_FIELDS)
 
 
 def _bits(value: Value) -> int | None:
@@ -135,7 +152,8 @@ def covers(wide: Region, narrow: Region) -> bool:
 
 
 def _within(low: int, high: int, wide: Region) -> bool:
-    if any(begin <= low and high <= end for begin, end in wide.ranges):
+    place = bisect_right(wide.ranges, low, key=_begin) - 1
+    if place >= 0 and high <= wide.ranges[place][1]:
         return True
     return low == high and any(_number_meets(low, one) for one in wide.rest if one.match in _FLAGS)
 
@@ -171,11 +189,21 @@ def disjoint(one: Region, other: Region) -> bool:
     """Whether certainly no value meets both."""
     if one.empty and other.empty:
         return False
-    if any(low <= end and begin <= high for low, high in one.ranges for begin, end in other.ranges):
+    few, many = sorted((one.ranges, other.ranges), key=len)
+    if any(_touches(low, high, many) for low, high in few):
         return False
     if one.values & other.values:
         return False
     return _rest_apart(one, other) and _rest_apart(other, one)
+
+
+def _begin(span: tuple[int, int]) -> int:
+    return span[0]
+
+
+def _touches(low: int, high: int, ranges: Ranges) -> bool:
+    place = bisect_right(ranges, high, key=_begin) - 1
+    return place >= 0 and low <= ranges[place][1]
 
 
 def _rest_apart(one: Region, other: Region) -> bool:

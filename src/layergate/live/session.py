@@ -298,4 +298,5 @@ def accepted(policy: Policy, file: str) -> tuple[str, ...]:
     )
     if errors:
         raise PolicyError(errors)
-    return tuple(f"{file}:{finding.line}: {finding.object}: {finding.cause}" for finding in found)
+    warnings = (finding for finding in found if finding.severity == "warning")
+    return tuple(f"{file}:{finding.line}: {finding.object}: {finding.cause}" for finding in warnings)

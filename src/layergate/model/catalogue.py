@@ -69,6 +69,10 @@ class Layer:
         """Return the name: the rest is the catalogue's."""
         return self.short
 
+    def __hash__(self) -> int:
+        """Hash the name: the rest is the catalogue's, and much of it."""
+        return hash(self.name)
+
     @cached_property
     def short(self) -> str:
         """Return the name without its prefix: ALE_AUTH_CONNECT_V4."""
