@@ -106,7 +106,7 @@ def test_people_get_names_of_the_host_with_ids(explain: Run) -> None:
         "blocked at ALE_AUTH_CONNECT_V4 by #70003 'Harbor: nothing else leaves' in sublayer Harbor VPN kill switch: "
         "it is hard, so the permit #71020 'Default Outbound' below it was not heard"
     )
-    assert any(rf"{example.PROGRAMS}\browser\browser.exe" in line for line in rest)
+    assert any("browser.exe" in line and rf"asked for {example.HARBOR_APP}" in line for line in rest)
     assert any("remote_address" in line and "asked for 10.8.0.0-10.8.255.255" in line for line in rest)
 
 
