@@ -9,14 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from bench import measure
+from bench import analysis, measure
 from bench.place import Place
-from bench.report import HISTORY, Report, append
+from bench.report import HISTORY, Report, append, stamp
 from bench.variants import Sizes, for_connections, for_packets
 from layergate.cli.telling import Signals
 from layergate.model import NotSupportedError
 
 UNABLE, INTERRUPTED = 3, 130
+KERNEL, ANALYSIS = "kernel", "analysis"
 QUICK: Final = Sizes(rounds=3, connections=100, exchanges=200, warm_up=20, connect_filters=50, transport=(10, 100))
 
 
@@ -25,6 +26,15 @@ def main() -> int:
     arguments = _arguments()
     sizes = QUICK if arguments.quick else Sizes()
     sizes = replace(sizes, rounds=arguments.rounds or sizes.rounds)
+    history = arguments.history or (None if arguments.quick else HISTORY)
+    if arguments.only != KERNEL:
+        offline = analysis.measured(analysis.COUNTS[:1] if arguments.quick else analysis.COUNTS)
+        print(analysis.text(offline))
+        if arguments.only == ANALYSIS:
+            if history is not None:
+                append({**stamp(), "analysis": [one.line() for one in offline]}, history)
+                print(f"\nappended to {os.path.relpath(history)}")
+            return 0
     try:
         with Signals() as asked:
             report, loads = _measured(sizes, asked)
@@ -35,9 +45,10 @@ def main() -> int:
         print("\nbench: ended early; nothing is left, and nothing was appended", file=sys.stderr)
         return INTERRUPTED
     line = report.line(loads)
+    if arguments.only != KERNEL:
+        line["analysis"] = [one.line() for one in offline]
     print(f"{line['machine']}, Linux {line['kernel']}, load average {loads[0]:.2f} before and {loads[1]:.2f} after")
     print(report.text())
-    history = arguments.history or (None if arguments.quick else HISTORY)
     if history is not None:
         append(line, history)
         print(f"\nappended to {os.path.relpath(history)}")
@@ -49,6 +60,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=_count, metavar="N", help=f"how many rounds (default: {Sizes().rounds})")
     parser.add_argument(
         "--quick", action="store_true", help=f"{QUICK.rounds} rounds of little: does it run? The figures mean nothing"
+    )
+    parser.add_argument(
+        "--only", choices=(KERNEL, ANALYSIS), help="measure the kernel's side alone (root), or the reference engine's"
     )
     parser.add_argument(
         "--history", type=Path, metavar="FILE", help="append here (default: bench/history.jsonl; --quick: nowhere)"

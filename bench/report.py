@@ -96,11 +96,7 @@ class Report:
     def line(self, loads: Sequence[float]) -> dict[str, Any]:
         """Return the report as one line of the history; *loads* are the machine's load averages, before and after."""
         return {
-            "kind": "bench",
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            **_commit(),
-            "kernel": platform.release(),
-            "machine": f"{os.cpu_count()} × {_processor()}",
+            **stamp(),
             "load_average": [round(load, 2) for load in loads],
             "rounds": len(self.connections),
             "connections": {
@@ -130,6 +126,17 @@ class Report:
                 "to_noop": ratio(rounds, own, f"{NOOP}.per_second").rounded(),
             }
         return result
+
+
+def stamp() -> dict[str, Any]:
+    """Return how a line of the history begins: when, of which commit, on which machine."""
+    return {
+        "kind": "bench",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **_commit(),
+        "kernel": platform.release(),
+        "machine": f"{os.cpu_count()} × {_processor()}",
+    }
 
 
 def append(line: dict[str, Any], path: Path) -> None:

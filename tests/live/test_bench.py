@@ -42,7 +42,14 @@ def test_a_quick_run_prints_every_table_and_appends_one_line(tmp_path: Path) -> 
     assert running.returncode == 0, progress
     assert f"lg-bench-{running.pid}" not in namespaces()
     assert progress.count("round ") == 3
-    for words in ("Connections per second", "Round trips per second", "Nanoseconds a run", "the floor", "all four"):
+    for words in (
+        "Reference engine; check; diff",
+        "Connections per second",
+        "Round trips per second",
+        "Nanoseconds a run",
+        "the floor",
+        "all four",
+    ):
         assert words in output
 
     kept, line = map(json.loads, history.read_text().splitlines())
@@ -50,6 +57,9 @@ def test_a_quick_run_prints_every_table_and_appends_one_line(tmp_path: Path) -> 
     assert line["kind"] == "bench"
     assert {"date", "commit", "modified", "kernel", "machine", "load_average"} <= line.keys()
     assert line["rounds"] == 3
+    (offline,) = line["analysis"]
+    assert offline["filters"] == 100
+    assert all(offline[name] > 0 for name in ("per_second", "to_floor", "explain_s", "check_s", "diff_s"))
     connections, exchanges, program_ns = line["connections"], line["exchanges"], line["program_ns"]
     for name in ("none", "noop", "empty", "trace", "connect"):
         assert connections[name]["to_none"].keys() == connections[name]["per_second"].keys() == SPREAD

@@ -27,4 +27,4 @@ def test_the_page_shows_what_is_printed(
 
 
 def test_the_page_shows_all_views() -> None:
-    assert {command.split()[1] for command, _ in SHOWN} == {"show", "events", "connections"}
+    assert {command.split()[1] for command, _ in SHOWN} >= {"show", "events", "connections", "--wfp"}
