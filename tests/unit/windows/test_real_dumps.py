@@ -16,13 +16,13 @@ from layergate.windows import Dump, Judge, fit, load_file
 from layergate.windows.situations import of_connection
 from layergate.windows.values import path_text
 
+# VmHWM is of this program alone; ru_maxrss still knows the process that it was forked from.
 MEASURE = """
-import resource, sys, time
-begin = time.perf_counter()
+import re, sys
 from layergate.windows import load_file
 for path in sys.argv[1:]:
     load_file(path)
-print(time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024)
 """
 
 
@@ -89,29 +89,23 @@ def test_connections_have_their_paths_and_a_verdict_each(state: Dump) -> None:
         assert judge.judge(of_connection(connection, layer)).verdict.filter is not None
 
 
-def measured(*paths: Path) -> tuple[float, float]:
-    """Seconds and megabytes of a process that reads *paths*."""
-    result = subprocess.run([sys.executable, "-c", MEASURE, *paths], capture_output=True, text=True, check=True)
-    seconds, megabytes = map(float, result.stdout.split())
-    return seconds, megabytes
+def megabytes(*paths: Path) -> float:
+    """Return the most memory that a process has used that reads *paths*; in far less time than it is given."""
+    command = [sys.executable, "-c", MEASURE, *paths]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
 
 
-def test_both_are_read_in_less_than_a_second_and_300_mb(shared_dir: Path) -> None:
+def test_both_are_read_in_little_memory(shared_dir: Path) -> None:
     windows = shared_dir / "windows"
-    seconds, megabytes = measured(windows / "wfpstate-2024.xml", windows / "filters-2026.xml")
-    assert seconds < 1
-    assert megabytes < 300
+    assert megabytes(windows / "wfpstate-2024.xml", windows / "filters-2026.xml") < 100
 
 
-def test_ten_times_the_size_takes_ten_times_as_long(shared_dir: Path, tmp_path: Path) -> None:
+def test_ten_times_the_size_takes_far_less_than_ten_times_the_memory(shared_dir: Path, tmp_path: Path) -> None:
     text = (shared_dir / "windows" / "wfpstate-2024.xml").read_text(encoding="utf-8")
     big = tmp_path / "big.xml"
     big.write_text(multiplied(text, 10), encoding="utf-8")
     assert len(load_file(str(big)).policy.filters) == 12540
-    one = measured(shared_dir / "windows" / "wfpstate-2024.xml")
-    ten = measured(big)
-    assert ten[0] < 15 * one[0]
-    assert ten[1] < 300
+    assert megabytes(big) < 100
 
 
 def multiplied(text: str, times: int) -> str:
