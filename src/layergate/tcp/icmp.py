@@ -131,12 +131,12 @@ def _meaning(message: IcmpMessage, *, is_v4: bool) -> Meaning | None:
     """RFC 792: 3 unreachable, 4 quench, 5 redirect, 11 time, 12 parameter. RFC 4443: below 128 is an error."""
     kind, code = message.type, message.code
     if is_v4:
-        if kind == 3:  # noqa: PLR2004
+        if kind == 3:
             return _V4_UNREACHABLE.get(code, Meaning.OTHER)
         return {11: Meaning.EXPIRED, 12: Meaning.OTHER}.get(kind)
     if kind == 1:
         return _V6_UNREACHABLE.get(code, Meaning.OTHER)
-    if kind >= 128:  # noqa: PLR2004
+    if kind >= 128:
         return None
     return {2: Meaning.TOO_BIG, 3: Meaning.EXPIRED}.get(kind, Meaning.OTHER)
 

@@ -114,9 +114,9 @@ def make_packet(
 def parse_packet(data: bytes, *, whole: bool = True) -> Packet | Malformed:
     """Return the packet that *data* begins with. *whole*: refuse what is cut off or has a wrong checksum."""
     version = data[0] >> 4 if data else 0
-    if version == 4:  # noqa: PLR2004 - the version
+    if version == 4:
         return _parse_v4(data, whole=whole)
-    if version == 6:  # noqa: PLR2004 - the version
+    if version == 6:
         return _parse_v6(data, whole=whole)
     return Malformed(f"IP version {version}" if data else "no bytes")
 

@@ -117,9 +117,7 @@ TABLE: Final = (
     *(Transition(state, Cause.TIMEOUT, State.CLOSED) for state in SYNCHRONIZED),
     # Linux sends no RST where both directions are closed already and only the peer's last ACK is missing.
     *(
-        Transition(
-            state, Cause.ABORT, State.CLOSED, Flag.NONE if state in (State.CLOSING, State.LAST_ACK) else _RST
-        )
+        Transition(state, Cause.ABORT, State.CLOSED, Flag.NONE if state in (State.CLOSING, State.LAST_ACK) else _RST)
         for state in SYNCHRONIZED
     ),
     *(

@@ -35,9 +35,7 @@ class Datagram:
     has_checksum: bool = True
 
 
-def parse_datagram(
-    data: bytes, source: Address, destination: Address, *, verify: bool = True
-) -> Datagram | Malformed:
+def parse_datagram(data: bytes, source: Address, destination: Address, *, verify: bool = True) -> Datagram | Malformed:
     """Return the datagram that the payload of a packet between these addresses is. *verify*: its checksum too."""
     if len(data) < _HEADER.size:
         return Malformed("UDP header cut off")

@@ -65,11 +65,11 @@ class Option:
 
     def __str__(self) -> str:
         size = len(self.data)
-        if self.kind == Kind.MSS and size == 2:  # noqa: PLR2004 - RFC 9293, 3.1
+        if self.kind == Kind.MSS and size == 2:
             return f"mss {int.from_bytes(self.data, 'big')}"
         if self.kind == Kind.WINDOW_SCALE and size == 1:
             return f"wscale {self.data[0]}"
-        if self.kind == Kind.TIMESTAMPS and size == 8:  # noqa: PLR2004 - RFC 7323, 3.2
+        if self.kind == Kind.TIMESTAMPS and size == 8:
             return "TS val {} ecr {}".format(*_PAIR.unpack(self.data))
         name = {Kind.NOP: "nop", Kind.END: "eol", Kind.SACK_PERMITTED: "sackOK", Kind.ILLEGAL: "illegal"}
         return name.get(Kind(self.kind), f"kind {self.kind}") if self.kind in name else f"kind {self.kind}"
@@ -162,9 +162,7 @@ class Segment:
         return f"{text} <{','.join(map(str, self.options))}>" if self.options else text
 
 
-def parse_segment(
-    data: bytes, source: Address, destination: Address, *, verify: bool = True
-) -> Segment | Malformed:
+def parse_segment(data: bytes, source: Address, destination: Address, *, verify: bool = True) -> Segment | Malformed:
     """Return the segment that the payload of a packet between these addresses is. *verify*: its checksum too.
 
     Cost: O(n), about 6 µs for 1460 bytes.
@@ -227,7 +225,7 @@ def _parse_options(data: bytes) -> tuple[Option, ...]:
             at += 1
             continue
         size = data[at + 1] if at + 1 < len(data) else 0
-        if kind == Kind.END or size < 2 or at + size > len(data):  # noqa: PLR2004 - kind and length
+        if kind == Kind.END or size < 2 or at + size > len(data):
             is_end = kind == Kind.END
             options.append(Option(Kind.END if is_end else Kind.ILLEGAL, data[at + is_end :]))
             break
