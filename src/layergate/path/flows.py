@@ -81,6 +81,14 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivered:
+    """Bytes that joined the stream at their receiver, for a source that learns of them after their segment has passed.
+
+    TCP does where the segment completed the handshake, or filled a gap.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Datagram:
     """A packet of a protocol other than TCP at one host: UDP, or an ICMP message that is no error."""
 
@@ -99,15 +107,15 @@ class Forwarded:
     """A packet at a host that it only passes through."""
 
 
-Packet = Segment | Datagram | IcmpError | Forwarded
+Packet = Segment | Delivered | Datagram | IcmpError | Forwarded
 
 
 @dataclass(slots=True)
 class Endpoint:
     """One host's end: what decides which layers a packet passes, and the state that names the handshake's ACK.
 
-    *has_socket*: somebody has the port. *bound*: a bind was indicated. *authorized*: of a datagram's flow, that it has
-    been. *reauthorize*: the policy changed since the flow was authorised. *blocked_at*: the layer that blocks.
+    *has_socket*: somebody has the port. *bound*: a bind was indicated. *authorized*: the flow has been; a SYN that is
+    sent again does not ask again. *reauthorize*: the policy changed since the flow was authorised. *blocked_at*: the layer that blocks.
     """
 
     host: Host | None = None
@@ -212,6 +220,8 @@ def walk(what: Call | Packet, endpoint: Endpoint) -> Iterator[Step]:
             yield from (Step(layer, call.value) for layer in _CALLS[call])
     elif isinstance(what, Segment):
         yield from (Step(layer, endpoint.event(what, layer)) for layer in _segment_layers(what, endpoint))
+    elif isinstance(what, Delivered):
+        yield Step("STREAM", _NAMES["STREAM"])
     elif isinstance(what, Datagram):
         yield from _datagram(what, endpoint)
     elif isinstance(what, IcmpError):
@@ -265,7 +275,7 @@ def _segment_layers(segment: Segment, endpoint: Endpoint) -> Collection[str]:
     if not endpoint.has_socket:
         return ("INBOUND_IPPACKET", "INBOUND_TRANSPORT_DISCARD")
     if flags & _OPENS == TcpFlag.SYN and TcpFlag.ACK not in flags:
-        again = ("ALE_AUTH_RECV_ACCEPT",)
+        again = () if endpoint.authorized else ("ALE_AUTH_RECV_ACCEPT",)
     return ("INBOUND_IPPACKET", "INBOUND_TRANSPORT", *again, *stream)
 
 

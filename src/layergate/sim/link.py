@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
+from layergate.sim.recording import Carried, Recording
 from layergate.sim.world import World
 
 Receiver = Callable[[bytes], None]
@@ -41,29 +41,17 @@ class LinkConfig:
     queue_bytes_max: int = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """A packet on a link: when it was sent, from which end (0 or 1), and whether it was *lost* on the way."""
-
-    time: float
-    end: int
-    packet: bytes
-    lost: bool
-
-
 class Link:
-    """A link between two ends, 0 and 1."""
+    """A link between two ends, 0 and 1, of the hosts *names*. What passes it is told to *recording*."""
 
-    ENDS: Final = 2
-
-    def __init__(self, world: World, name: str, config: LinkConfig | None = None) -> None:
-        self.world, self.name, self.config = world, name, config or LinkConfig()
+    def __init__(
+        self, world: World, recording: Recording, names: tuple[str, str], config: LinkConfig | None = None
+    ) -> None:
+        self.world, self.recording, self.names, self.config = world, recording, names, config or LinkConfig()
         self.is_cut = False
-        self.carried: list[Carried] = []
-        self.keeps_packets = True
-        self._random = world.random(f"link {name}")
-        self._receivers: list[Receiver | None] = [None] * self.ENDS
-        self._free_at = [0.0] * self.ENDS
+        self._random = world.random(f"link {' '.join(names)}")
+        self._receivers: list[Receiver | None] = [None, None]
+        self._free_at = [0.0, 0.0]
 
     def attach(self, end: int, receiver: Receiver) -> None:
         """Have what arrives at *end* given to *receiver*."""
@@ -73,22 +61,29 @@ class Link:
         """Send *packet* from *end* to the other."""
         config, now = self.config, self.world.now
         begins = max(now, self._free_at[end])
-        lost = self.is_cut or self._random.random() < config.loss
-        if config.rate is not None:
-            waiting_bytes = (begins - now) * config.rate
-            lost = lost or waiting_bytes + len(packet) > config.queue_bytes_max
-        if self.keeps_packets:
-            self.carried.append(Carried(now, end, packet, lost))
-        if lost:
+        why = ""
+        if self._random.random() < config.loss:
+            why = "lost"
+        if config.rate is not None and (begins - now) * config.rate + len(packet) > config.queue_bytes_max:
+            why = "no room in the queue"
+        if self.is_cut:
+            why = "the link is cut"
+        if why:
+            self._tell(end, packet, None, why)
             return
         if config.rate is not None:
             begins = self._free_at[end] = begins + len(packet) / config.rate
         arrives = begins + config.delay_s
         if config.reordering and self._random.random() < config.reordering:
             arrives += config.reordering_s
+        self._tell(end, packet, arrives, "")
         self.world.at(arrives, lambda: self._deliver(1 - end, packet))
         if config.duplication and self._random.random() < config.duplication:
+            self._tell(end, packet, arrives, "twice")
             self.world.at(arrives, lambda: self._deliver(1 - end, packet))
+
+    def _tell(self, end: int, packet: bytes, arrives: float | None, why: str) -> None:
+        self.recording.tell(Carried(self.world.now, self.names[end], self.names[1 - end], packet, arrives, why))
 
     def _deliver(self, end: int, packet: bytes) -> None:
         receiver = self._receivers[end]

@@ -693,4 +693,3 @@ def reset_for(segment: Segment) -> Segment | None:
         Flag.RST | Flag.ACK,
         0,
     )
-

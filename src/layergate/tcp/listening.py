@@ -48,8 +48,13 @@ class Listener:
         """Whether no more may wait to be accepted."""
         return len(self._accepted) > self.backlog
 
-    def open(self, syn: Segment, local: End, remote: End, *, sequence: int, now: float) -> Connection | None:
-        """Return the connection that *syn* opens; None where there is no room, which is counted."""
+    def open(
+        self, syn: Segment, local: End, remote: End, config: Config | None = None, *, sequence: int, now: float
+    ) -> Connection | None:
+        """Return the connection that *syn* opens; None where there is no room, which is counted.
+
+        *config*: its own, where the way to *remote* has another MTU.
+        """
         if self.is_full:
             self.overflows += 1
             self.drops += 1
@@ -58,7 +63,7 @@ class Listener:
         if len(self.half_open) >= self.backlog or most - len(self.half_open) < most >> 2:
             self.drops += 1
             return None
-        connection = Connection.accept(self.config, local, remote, syn, sequence=sequence, now=now)
+        connection = Connection.accept(config or self.config, local, remote, syn, sequence=sequence, now=now)
         self.half_open.add(connection)
         return connection
 

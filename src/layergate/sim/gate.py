@@ -1,0 +1,266 @@
+"""One host's engine at work: what passes each layer on its way, decided by the host's policy and recorded.
+
+    what happens ──path.walk──→ step ──values that the layer knows──→ indication ──engine──→ verdict ──→ the next, or not
+
+`passes` takes a call or a packet through its layers, one by one, until a layer blocks it. Which layers these are, and
+in which order, `path` alone knows; which fields a layer's values have, the table of the kernel's hooks, so that a
+simulated session shows what a live one does; a layer that has no hook yet shows all that is known. Who is authorised,
+and when again, `ale.Flows` knows.
+
+Worked example: a SYN arrives at a listener. INBOUND_IPPACKET and INBOUND_TRANSPORT permit; at ALE_AUTH_RECV_ACCEPT a
+filter blocks: the indication at its discard twin follows, and `passes` returns the block. Nothing reaches TCP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Final
+
+from layergate.ale import FlowKey, Flows
+from layergate.engine import Ordered, classify, in_order
+from layergate.kernel.hooks import HOOK_BY_LAYER
+from layergate.model import (
+    LAYERS,
+    Action,
+    DataType,
+    Decided,
+    Direction,
+    Field,
+    Flag,
+    Indication,
+    Layer,
+    Policy,
+    Process,
+    Value,
+    Verdict,
+    layer_named,
+)
+from layergate.model.lines import endpoint_text
+from layergate.path import Call, Endpoint, Packet, Step, discarded, walk
+from layergate.path import Host as Role
+from layergate.sim.recording import Indicated, Recording
+from layergate.sim.world import World
+from layergate.store import succeed
+from layergate.tcp import End
+
+Raw = int | bytes | str
+_AUTHORIZES: Final = frozenset({"ALE_AUTH_CONNECT", "ALE_AUTH_RECV_ACCEPT"})
+_WITH_PORTS: Final = (6, 17)
+_PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
+_BINDS: Final = frozenset({"ALE_BIND_REDIRECT", "ALE_RESOURCE_ASSIGNMENT"})
+# These know no more of the local end than what its process asked for; the rest of the path knows what was chosen.
+_ASKED: Final = _BINDS | {"ALE_CONNECT_REDIRECT", "ALE_AUTH_CONNECT"}
+
+
+@dataclass(slots=True)
+class Where:
+    """What is known where something happens: the ends, the owner, the interface, and the flow it is of.
+
+    *asked*: the local end that a process asked for, where that is less than what *local* was chosen to be. *implicit*:
+    what is bound is bound by a connect or listen. *held*: the binds of its socket that are held back.
+    """
+
+    protocol: int
+    local: End
+    remote: End | None = None
+    process: Process | None = None
+    interface: int = 0
+    flags: Flag = Flag(0)
+    inbound: bool = False
+    role: Role | None = None
+    flow: int | None = None
+    asked: End | None = None
+    implicit: bool = False
+    held: list[Indicated] = field(default_factory=list)
+
+    @property
+    def is_v4(self) -> bool:
+        """Whether its layers are those of IPv4."""
+        return (self.remote or self.local).address.version == 4
+
+    @property
+    def key(self) -> FlowKey:
+        """The flow's key at this host."""
+        assert self.remote is not None
+        return FlowKey(self.protocol, _number(self.local), self.local.port, _number(self.remote), self.remote.port)
+
+
+class Gate:
+    """One host's engine. *host*: its name."""
+
+    def __init__(self, world: World, host: str, recording: Recording, policy: Policy) -> None:
+        self.world, self.host, self.recording = world, host, recording
+        self.policy = succeed(None, policy)
+        self._ordered: Ordered = in_order(self.policy)
+        self.flows = Flows(self._decide, self._version_of)
+
+    def put(self, policy: Policy) -> None:
+        """Put *policy* in force in place of what was; flows that it concerns are authorised again by their next packet."""
+        self.policy = succeed(self.policy, policy)
+        self._ordered = in_order(self.policy)
+
+    def _version_of(self, layer: Layer) -> int:
+        return self.policy.layer_versions.get(layer.id, 1)
+
+    def _decide(self, indication: Indication) -> Verdict:
+        return classify(self._ordered, indication)
+
+    def passes(self, what: Call | Packet, endpoint: Endpoint, where: Where) -> Decided | None:
+        """Take *what* through its layers; return the block that ended that, None where it passed all."""
+        for step in walk(what, endpoint):
+            told = self.at(step, where)
+            if told is not None and told.action is Action.BLOCK:
+                return told
+        return None
+
+    def at(self, step: Step, where: Where) -> Decided | None:
+        """Decide one step, and show it; a block also at the layer's discard twin. None where nothing was to decide."""
+        layer = _layer(step.layer, is_v4=where.is_v4)
+        if step.layer in _AUTHORIZES and where.remote is not None:
+            decided = self._authorized(layer, step, where)
+            if decided is None:
+                return None
+            indication, verdict = decided
+        else:
+            indication = self._indication(layer, step, where)
+            verdict = self._decide(indication)
+        told = self._tell(indication, verdict, where)
+        twin = discarded(step) if verdict.action is Action.BLOCK else None
+        if twin is not None:
+            shown = _shown(replace(indication, event=twin.event), _layer(twin.layer, is_v4=where.is_v4))
+            self._tell(shown, self._decide(shown), where)
+        return told
+
+    def _authorized(self, layer: Layer, step: Step, where: Where) -> tuple[Indication, Verdict] | None:
+        """Authorise a flow, for the first time or again; None where it is authorised."""
+        key, now = where.key, self.world.now
+        direction = Direction.INBOUND if where.inbound else Direction.OUTBOUND
+        indication = self._indication(layer, step, where)
+        if self.flows.get(key) is None:
+            authorization = self.flows.authorize(key, indication, direction, now)
+        else:
+            again = self.flows.packet(key, direction, now, indication.values)
+            if again is None:
+                return None
+            authorization = again
+        decided = authorization.indication
+        shown = _shown(replace(indication, values=decided.values, reauthorize=decided.reauthorize), layer)
+        return shown, authorization.verdict
+
+    def _indication(self, layer: Layer, step: Step, where: Where) -> Indication:
+        return Indication(
+            layer=layer,
+            values=_values(layer, step, where),
+            time=round(self.world.now, 6),
+            host=where.role,
+            event=step.event,
+            flow=where.flow,
+            protocol=_PROTOCOLS.get(where.protocol, str(where.protocol)),
+            local=_text(_local(step, where)),
+            remote=_text(where.remote) if layer.field("IP_REMOTE_ADDRESS") else None,
+            process=where.process,
+        )
+
+    def _tell(self, indication: Indication, verdict: Verdict, where: Where) -> Decided:
+        blamed = verdict.filter
+        told = Decided(
+            indication=indication,
+            action=verdict.action,
+            filter_id=blamed.id if blamed else 0,
+            filter=blamed,
+            sublayer=verdict.sublayer.name if verdict.sublayer else None,
+            version=self.policy.version,
+            fields=tuple(_known_fields(indication.layer.id)),
+        )
+        entry = Indicated(self.host, told)
+        if indication.event == Call.BIND.value and where.role is None and told.action is Action.PERMIT:
+            where.held.append(entry)
+        else:
+            self.recording.release(where.held, where.role, where.flow if where.role is Role.CLIENT else None)
+            self.recording.tell(entry)
+        return told
+
+
+def _shown(indication: Indication, layer: Layer) -> Indication:
+    """Return *indication* as it is shown at *layer*: with what is known there."""
+    known = _known_fields(layer.id)
+    values = {name: value for name, value in indication.values.items() if name in known}
+    return replace(indication, layer=layer, values=values)
+
+
+@cache
+def _layer(base: str, *, is_v4: bool) -> Layer:
+    name, twin = (base.removesuffix("_DISCARD"), "_DISCARD") if base.endswith("_DISCARD") else (base, "")
+    family = "V4" if is_v4 else "V6"
+    layer = layer_named(f"FWPM_LAYER_{name}_{family}{twin}")
+    assert layer is not None, base
+    return layer
+
+
+@cache
+def _known_fields(layer_id: int) -> dict[str, Field]:
+    """Return the fields whose values are known at a layer, in the layer's order."""
+    layer = next(one for one in LAYERS if one.id == layer_id)
+    hook = HOOK_BY_LAYER.get(layer.base)
+    return {one.name: one for one in layer.fields if hook is None or one.name in hook.fields}
+
+
+def _values(layer: Layer, step: Step, where: Where) -> Mapping[str, Value]:
+    local, flags = _local(step, where), where.flags
+    if step.layer.removesuffix("_DISCARD") in _BINDS:
+        flags = Flag.IS_WILDCARD_BIND if local.address.is_unspecified else Flag(0)
+        flags |= Flag.IS_IMPLICIT_BIND if where.implicit else Flag(0)
+    raw: dict[str, Raw] = {
+        "IP_PROTOCOL": where.protocol,
+        "FLAGS": int(flags),
+        "DIRECTION": int(Direction.INBOUND if where.inbound else Direction.OUTBOUND),
+        "REAUTHORIZE_REASON": 0,
+    }
+    if where.interface:
+        raw["INTERFACE_INDEX"] = raw["LOCAL_INTERFACE_INDEX"] = where.interface
+    if not local.address.is_unspecified:
+        raw["IP_LOCAL_ADDRESS"] = raw["IP_SOURCE_ADDRESS"] = _number(local)
+    if local.port or where.protocol not in _WITH_PORTS:
+        raw["IP_LOCAL_PORT"] = local.port
+    if where.remote is not None:
+        raw["IP_REMOTE_ADDRESS"] = raw["IP_DESTINATION_ADDRESS"] = _number(where.remote)
+        raw["IP_REMOTE_PORT"] = where.remote.port
+    process = where.process
+    if process is not None:
+        if process.app is not None:
+            raw["ALE_APP_ID"] = process.app.encode(errors="surrogateescape")
+        if process.user is not None:
+            raw["ALE_USER_ID"] = process.user
+        if process.unit is not None:
+            raw["ALE_PACKAGE_ID"] = process.unit
+    return {
+        name: Value(one.type, raw[name])
+        for name, one in _known_fields(layer.id).items()
+        if name in raw and _fits(one.type, raw[name])
+    }
+
+
+def _local(step: Step, where: Where) -> End:
+    return where.asked if where.asked is not None and step.layer.removesuffix("_DISCARD") in _ASKED else where.local
+
+
+def _fits(kind: DataType, data: Raw) -> bool:
+    """Whether a field of *kind* can hold *data*: what a layer calls by another type is left empty."""
+    try:
+        Value(kind, data)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(end: End) -> int | bytes:
+    address = end.address
+    return int(address) if address.version == 4 else address.packed
+
+
+def _text(end: End | None) -> str | None:
+    if end is None or (end.address.is_unspecified and not end.port):
+        return None
+    return endpoint_text(_number(end), end.port)

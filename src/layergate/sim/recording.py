@@ -1,0 +1,102 @@
+"""What a run shows: every indication in order, every packet on a wire, every call's outcome, and whose flow is whose.
+
+One `Recording` a world, shared by its hosts, as one kernel's ring is by all that happens on a machine: so a flow has
+one number at both its ends. Who opened a flow is its client; that end's host tells it (`opened`), or a SYN of somebody
+who is no host here.
+
+- A bind is held back until its socket shows what it is for: it is a client's or a server's from then on.
+- What nobody asks for is not kept: without `keeps` only the counts grow, however long a run is.
+
+Source: docs, "Outputs that scripts rely on".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+from layergate.model import Decided
+from layergate.path import Host as Role
+from layergate.tcp import End
+
+
+@dataclass(frozen=True, slots=True)
+class Indicated:
+    """An indication, as *host* decided it; the host's name, its role in the flow is in the indication."""
+
+    host: str
+    decided: Decided
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A packet that *sender* put on the wire to *receiver* at *time*; *arrives*: when, None where it is lost.
+
+    *why*: what became of it, where that is out of the ordinary.
+    """
+
+    time: float
+    sender: str
+    receiver: str
+    packet: bytes
+    arrives: float | None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A call of a process at *host* that has ended: *error* is the name of its errno, None where it went well."""
+
+    time: float
+    host: str
+    call: str
+    result: str = ""
+    error: str | None = None
+
+
+Entry = Indicated | Carried | Called
+
+
+@dataclass(slots=True)
+class Recording:
+    """What a run showed. *keeps*: whether entries are kept, or only counted."""
+
+    keeps: bool = True
+    entries: list[Entry] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    flow_count: int = 0
+    _flows: dict[tuple[int, End, End], int] = field(default_factory=dict)  # protocol, client's end, server's end
+
+    def open(self, protocol: int, client: End, server: End) -> int:
+        """Begin a flow between these ends, also where there was one before; return its number."""
+        self.flow_count += 1
+        self._flows[protocol, client, server] = self.flow_count
+        return self.flow_count
+
+    def find(self, protocol: int, local: End, remote: End) -> tuple[int | None, Role | None]:
+        """Return the number of the flow between these ends, and which role *local* has in it; Nones where none is."""
+        number = self._flows.get((protocol, local, remote))
+        if number is not None:
+            return number, Role.CLIENT
+        number = self._flows.get((protocol, remote, local))
+        return (number, Role.SERVER) if number is not None else (None, None)
+
+    def tell(self, entry: Entry) -> None:
+        """Take *entry* in."""
+        self.counts[type(entry).__name__] += 1
+        if isinstance(entry, Indicated):
+            self.counts[str(entry.decided.action)] += 1
+        if self.keeps:
+            self.entries.append(entry)
+
+    def release(self, held: list[Indicated], role: Role | None, flow: int | None) -> None:
+        """Tell the binds in *held*, whose socket has shown its role, and forget that they were held."""
+        for one in held:
+            indication = replace(one.decided.indication, host=role, flow=flow)
+            self.tell(Indicated(one.host, replace(one.decided, indication=indication)))
+        held.clear()
+
+    @property
+    def indications(self) -> list[Decided]:
+        """The indications, in order."""
+        return [entry.decided for entry in self.entries if isinstance(entry, Indicated)]

@@ -1,0 +1,434 @@
+"""A host's TCP: which connection or listener a segment is for, and the gate's layers on its way in and out.
+
+One order holds for every segment, and for what it brings about:
+
+    in    the layers of the packet; TCP takes it in; what TCP says (established, bytes in order) passes its layers; what TCP
+          sends in answer; the end of the connection, if it has ended
+    out   the layers of the packet; the wire
+
+- A block at the layer that authorised the flow, at FLOW_ESTABLISHED or at STREAM resets the connection: its process
+  hears ECONNABORTED, its peer a RST. A block of a packet drops the packet, and TCP sends it again as it does.
+- A connection's end is indicated once, when it is CLOSED or enters TIME_WAIT, as Linux closes the socket then.
+- A listener that AUTH_LISTEN blocks is destroyed: what was bound stays bound, and nobody listens.
+
+Source: docs, "The kernel" (what a block does); Linux 6.18, net/ipv4/tcp_ipv4.c (tcp_v4_rcv).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from layergate.model import Flag, Process
+from layergate.path import AUTHORIZED_AT, Call, Delivered, Endpoint
+from layergate.path import Host as Role
+from layergate.path import Segment as Passing
+from layergate.sim.gate import Where
+from layergate.sim.world import Event, Signal
+from layergate.tcp import (
+    Connection,
+    DataArrived,
+    End,
+    EndOfStream,
+    Established,
+    Listener,
+    Refused,
+    Reset,
+    Segment,
+    State,
+    StateChanged,
+    Unreachable,
+    compose_segment,
+    parse_segment,
+    reset_for,
+)
+from layergate.tcp import Flag as Control
+from layergate.tcp.icmp import Complaint, Meaning
+from layergate.tcp.ip import TCP, Malformed, Packet, make_packet
+from layergate.tcp.sequence import distance
+
+if TYPE_CHECKING:
+    from layergate.sim.host import Host, Interface
+
+EPHEMERAL: Final = (32768, 60999)
+"""ip_local_port_range."""
+SYNS_REMEMBERED: Final = 65536
+_ENDED: Final = (State.CLOSED, State.TIME_WAIT)
+# Where a block ends the connection; elsewhere it drops a packet.
+_RESETS: Final = frozenset({*AUTHORIZED_AT.values(), "ALE_FLOW_ESTABLISHED", "STREAM"})
+_UNREACHABLE: Final = {
+    Meaning.NETWORK_UNREACHABLE: errno.ENETUNREACH,
+    Meaning.PROTOCOL_UNREACHABLE: errno.ENOPROTOOPT,
+    Meaning.PORT_UNREACHABLE: errno.ECONNREFUSED,
+}
+
+
+@dataclass(eq=False)
+class Half:
+    """One host's half of a connection: TCP's, and what the gate must know of it.
+
+    *error*: what its process is to hear, an errno, once. *listener*: whose child it is.
+    """
+
+    connection: Connection
+    interface: Interface
+    endpoint: Endpoint
+    role: Role
+    flow: int
+    process: Process | None
+    changed: Signal
+    listener: ListenerSocket | None = None
+    error: int | None = None
+    history: list[StateChanged] = field(default_factory=list)
+    is_closed: bool = False
+    _high: int | None = None
+    timer: Event | None = None
+
+    def where(self, *, inbound: bool) -> Where:
+        """Return what is known of a packet of this connection."""
+        connection, interface = self.connection, self.interface
+        return Where(
+            TCP,
+            connection.local,
+            connection.remote,
+            self.process,
+            interface.index,
+            Flag.IS_LOOPBACK if interface.index == 1 else Flag(0),
+            inbound,
+            self.role,
+            self.flow,
+        )
+
+    def fresh_bytes(self, segment: Segment) -> int:
+        """Return how many bytes of *segment* were never sent before; SYN and FIN are none."""
+        start = segment.sequence + bool(segment.flags & Control.SYN)
+        end = start + len(segment.payload)
+        if self._high is None or segment.flags & Control.SYN:
+            self._high = end & 0xFFFFFFFF
+            return len(segment.payload)
+        fresh = min(distance(self._high, end & 0xFFFFFFFF), len(segment.payload))
+        if fresh <= 0:
+            return 0
+        self._high = end & 0xFFFFFFFF
+        return fresh
+
+
+@dataclass(eq=False)
+class ListenerSocket:
+    """A listener with whose it is. *arrived* fires when a connection waits to be accepted."""
+
+    listener: Listener
+    process: Process
+    arrived: Signal
+    halves: dict[Connection, Half] = field(default_factory=dict)
+    is_open: bool = True
+
+
+class TcpStack:
+    """TCP of one host."""
+
+    def __init__(self, host: Host) -> None:
+        self.host, self.world, self.gate = host, host.world, host.gate
+        self.halves: dict[tuple[End, End], Half] = {}
+        self.listeners: dict[End, ListenerSocket] = {}
+        self.bound: set[End] = set()
+        self.port_range = EPHEMERAL
+        self._syns: dict[tuple[End, End], tuple[int, int]] = {}  # the SYN that each flow was opened by, and its number
+
+    # --- ports ------------------------------------------------------------------------------------------------------------
+
+    def free_port(self, local: End, remote: End | None = None) -> int:
+        """Return a port that nobody has: towards *remote*, one may serve many peers. Raises OSError."""
+        low, high = self.port_range
+        count = high - low + 1
+        first = self.host.random.randrange(count)
+        for step in range(count):
+            port = low + (first + step) % count
+            if remote is None:
+                if not self.is_taken(End(local.address, port)):
+                    return port
+            elif (End(local.address, port), remote) not in self.halves and End(local.address, port) not in self.bound:
+                return port
+        raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+
+    def is_taken(self, end: End) -> bool:
+        """Whether somebody is bound to *end*, or to all addresses at its port."""
+        return any(
+            one.port == end.port
+            and one.address.version == end.address.version
+            and (one.address == end.address or one.address.is_unspecified or end.address.is_unspecified)
+            for one in self.bound
+        )
+
+    # --- calls --------------------------------------------------------------------------------------------------------------
+
+    def connect(self, local: End, remote: End, process: Process, flow: int, interface: Interface) -> Half:
+        """Begin a connection that is authorised; its SYN leaves at once."""
+        now = self.world.now
+        connection = Connection.connect(
+            interface.config, local, remote, sequence=self.host.random.getrandbits(32), now=now
+        )
+        half = Half(
+            connection, interface, Endpoint(Role.CLIENT, bound=True), Role.CLIENT, flow, process, Signal(self.world)
+        )
+        self.halves[local, remote] = half
+        self.pump(half)
+        return half
+
+    def listen(self, local: End, backlog: int, process: Process) -> ListenerSocket:
+        """Listen at *local*."""
+        socket = ListenerSocket(Listener(self.host.config, local, backlog), process, Signal(self.world))
+        self.listeners[local] = socket
+        return socket
+
+    def stop_listening(self, socket: ListenerSocket) -> None:
+        """End a listener: who waits to be accepted is reset, who is half open is forgotten."""
+        socket.is_open = False
+        self.listeners.pop(socket.listener.local, None)
+        for connection in socket.listener.close(self.world.now):
+            half = socket.halves.pop(connection)
+            half.listener = None
+            if connection.state is State.SYN_RECEIVED:
+                self._forget(half)
+            else:
+                self.pump(half)
+
+    def forget(self) -> None:
+        """Lose everything, and tell nobody."""
+        for half in list(self.halves.values()):
+            half.error = errno.ENETDOWN
+            self._forget(half)
+            half.changed.fire()
+        self.listeners.clear()
+        self.bound.clear()
+
+    def _forget(self, half: Half) -> None:
+        ends = half.connection.local, half.connection.remote
+        if self.halves.get(ends) is half:
+            del self.halves[ends]
+            self.gate.flows.close(half.where(inbound=False).key)
+        if half.timer is not None:
+            half.timer.cancel()
+            half.timer = None
+
+    # --- segments in ----------------------------------------------------------------------------------------------------------
+
+    def receive(self, interface: Interface, packet: Packet) -> None:
+        """Take a packet in that holds a segment."""
+        segment = parse_segment(packet.payload, packet.source, packet.destination)
+        if isinstance(segment, Malformed):
+            self.host.counts[segment.reason] += 1
+            return
+        local = End(packet.destination, segment.destination_port)
+        remote = End(packet.source, segment.source_port)
+        half, listener = self.halves.get((local, remote)), self._listener_at(local)
+        if half is not None and listener is not None and half.connection.admits(segment):
+            half.connection.give_way(self.world.now)
+            self._forget(half)
+            half = None
+        if half is not None:
+            self._to_connection(half, segment)
+        else:
+            self._to_port(listener, interface, local, remote, segment)
+
+    def _listener_at(self, local: End) -> ListenerSocket | None:
+        found = self.listeners.get(local)
+        if found is None:
+            any_of = [
+                one for end, one in self.listeners.items() if end.port == local.port and end.address.is_unspecified
+            ]
+            # One of its own family before one at ::, which takes IPv4 too.
+            any_of.sort(key=lambda one: one.listener.local.address.version != local.address.version)
+            found = next((one for one in any_of if one.listener.local.address.version >= local.address.version), None)
+        return found
+
+    def _to_connection(self, half: Half, segment: Segment) -> None:
+        connection = half.connection
+        where = half.where(inbound=True)
+        self._mind_policy(half, where)
+        blocked = self.gate.passes(Passing(int(segment.flags), inbound=True), half.endpoint, where)
+        if blocked is not None:
+            if blocked.indication.layer.base in _RESETS:
+                self.reset(half)
+            return
+        if half.listener is not None and connection in half.listener.listener.half_open:
+            admitted = half.listener.listener.admits(connection, segment)
+            if isinstance(admitted, Segment):
+                half.listener.listener.ended(connection)
+                self._forget(half)
+                self._send_kernels(half.interface, connection.local, connection.remote, admitted, half.endpoint)
+            if admitted is not True:
+                return
+        connection.process(segment, self.world.now)
+        self.pump(half)
+
+    def _to_port(
+        self, socket: ListenerSocket | None, interface: Interface, local: End, remote: End, segment: Segment
+    ) -> None:
+        """A segment of no connection: for a listener, or for nobody."""
+        is_syn = segment.flags & (Control.SYN | Control.ACK | Control.RST | Control.FIN) == Control.SYN
+        flow = self._begin(local, remote, segment) if is_syn else None
+        where = self.host.where(interface, TCP, local, remote, inbound=True)
+        where.process = socket.process if socket else None
+        endpoint = Endpoint(where.role or Role.SERVER, has_socket=socket is not None)
+        if self.gate.passes(Passing(int(segment.flags), inbound=True), endpoint, where) is not None:
+            return
+        if socket is not None and flow is not None:
+            self._open(socket, interface, endpoint, segment, where)
+        else:
+            answer = reset_for(segment)
+            if answer is not None:
+                self._send_kernels(interface, local, remote, answer, endpoint)
+
+    def _begin(self, local: End, remote: End, syn: Segment) -> int:
+        """Return the flow that *syn* opens: as its sender told it, or a new one where its sender is nobody here."""
+        number, role = self.host.recording.find(TCP, local, remote)
+        known = self._syns.get((local, remote))
+        if number is not None and role is Role.SERVER and known == (syn.sequence, number):
+            return number  # sent again
+        if number is None or role is not Role.SERVER or (known is not None and known[1] == number):
+            number = self.host.recording.open(TCP, remote, local)
+        self._syns[local, remote] = syn.sequence, number
+        if len(self._syns) > SYNS_REMEMBERED:
+            del self._syns[next(iter(self._syns))]
+        self.gate.flows.close(Where(TCP, local, remote).key)
+        return number
+
+    def _open(
+        self, socket: ListenerSocket, interface: Interface, endpoint: Endpoint, syn: Segment, where: Where
+    ) -> None:
+        assert where.remote is not None
+        assert where.flow is not None
+        sequence = self.host.random.getrandbits(32)
+        connection = socket.listener.open(
+            syn, where.local, where.remote, interface.config, sequence=sequence, now=self.world.now
+        )
+        if connection is None:
+            return
+        endpoint.authorized = True
+        half = Half(
+            connection, interface, endpoint, Role.SERVER, where.flow, socket.process, Signal(self.world), socket
+        )
+        self.halves[where.local, where.remote] = socket.halves[connection] = half
+        self.pump(half)
+
+    # --- what comes of it -----------------------------------------------------------------------------------------------------
+
+    def pump(self, half: Half) -> None:
+        """Let TCP say what happened, and send what it has to send; then wait for what is next."""
+        connection, now = half.connection, self.world.now
+        while True:
+            events = connection.events()
+            for event in events:
+                self._hear(half, event)
+            segment = connection.dispatch(now)
+            if segment is not None:
+                self._send(half, segment)
+            elif not events:
+                break
+        if connection.state in _ENDED:
+            self._end(half)
+        self._wait(half)
+        half.changed.fire()
+
+    def _hear(self, half: Half, event: object) -> None:
+        if isinstance(event, StateChanged):
+            half.history.append(event)
+            if event.new is State.CLOSED and half.listener is not None:
+                half.listener.listener.ended(half.connection)
+        elif isinstance(event, Established):
+            where = half.where(inbound=half.role is Role.SERVER)
+            if self.gate.passes(Call.ESTABLISHED, half.endpoint, where) is not None:
+                self._abort(half)
+            elif half.listener is not None:
+                half.listener.listener.established(half.connection)
+                half.listener.arrived.fire()
+        elif isinstance(event, DataArrived):
+            if self.gate.passes(Delivered(), half.endpoint, half.where(inbound=True)) is not None:
+                self._abort(half)
+        elif not isinstance(event, EndOfStream):
+            half.error = half.error or _errno_of(event, half.history)
+
+    def reset(self, half: Half) -> None:
+        """The policy ends a connection: its process hears ECONNABORTED, its peer a RST."""
+        self._abort(half)
+        self.pump(half)
+
+    def _abort(self, half: Half) -> None:
+        if half.connection.state not in _ENDED:
+            half.error = errno.ECONNABORTED
+            half.connection.abort(self.world.now)
+
+    def _end(self, half: Half) -> None:
+        if not half.is_closed:
+            half.is_closed = True
+            # A connection that was never established from outside was no socket yet: nothing closes.
+            if half.role is Role.CLIENT or any(one.old is State.SYN_RECEIVED for one in half.history[1:]):
+                self.gate.passes(Call.CLOSURE, half.endpoint, half.where(inbound=False))
+            self.gate.flows.close(half.where(inbound=False).key)
+        if half.connection.state is State.CLOSED:
+            self._forget(half)
+
+    def _wait(self, half: Half) -> None:
+        due = half.connection.poll_at()
+        timer = half.timer
+        if timer is not None and not timer.cancelled and due is not None and self.world.now < timer.time <= due:
+            return  # it wakes early, and waits again
+        if timer is not None:
+            timer.cancel()
+        half.timer = None if due is None else self.world.at(due, lambda: self._wake(half))
+
+    def _wake(self, half: Half) -> None:
+        half.timer = None
+        self.pump(half)
+
+    def unreachable(self, complaint: Complaint) -> None:
+        """Take an ICMP error in that quotes a segment of ours."""
+        local = End(complaint.source, complaint.source_port)
+        remote = End(complaint.destination, complaint.destination_port)
+        half = self.halves.get((local, remote))
+        if half is not None:
+            half.connection.unreachable(complaint, self.world.now)
+            self.pump(half)
+
+    # --- segments out -----------------------------------------------------------------------------------------------------------
+
+    def _mind_policy(self, half: Half, where: Where) -> None:
+        known = self.gate.flows.get(where.key) is not None
+        half.endpoint.reauthorize = known and self.gate.flows.is_due(where.key)
+
+    def _send(self, half: Half, segment: Segment) -> None:
+        where = half.where(inbound=False)
+        self._mind_policy(half, where)
+        passing = Passing(int(segment.flags), inbound=False, stream_bytes=half.fresh_bytes(segment))
+        blocked = self.gate.passes(passing, half.endpoint, where)
+        if blocked is None:
+            self._transmit(half.interface, half.connection.local, half.connection.remote, segment)
+        elif blocked.indication.layer.base in _RESETS:
+            self._abort(half)
+
+    def _send_kernels(
+        self, interface: Interface, local: End, remote: End, segment: Segment, endpoint: Endpoint
+    ) -> None:
+        """Send what no socket sends: a RST to what is nobody's."""
+        where = self.host.where(interface, TCP, local, remote, inbound=False)
+        if self.gate.passes(Passing(int(segment.flags), inbound=False), endpoint, where) is None:
+            self._transmit(interface, local, remote, segment)
+
+    def _transmit(self, interface: Interface, local: End, remote: End, segment: Segment) -> None:
+        payload = compose_segment(segment, local.address, remote.address)
+        self.host.send(interface, make_packet(local.address, remote.address, TCP, payload))
+
+
+def _errno_of(failure: object, history: list[StateChanged]) -> int:
+    """Return what a process hears of *failure*, as Linux says it."""
+    if isinstance(failure, Refused):
+        return errno.ECONNREFUSED
+    if isinstance(failure, Reset):
+        last = history[-1].old if history else None
+        return errno.EPIPE if last is State.CLOSE_WAIT else errno.ECONNRESET
+    if isinstance(failure, Unreachable):
+        return _UNREACHABLE.get(failure.meaning, errno.EHOSTUNREACH)
+    return errno.ETIMEDOUT
