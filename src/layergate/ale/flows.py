@@ -255,7 +255,10 @@ class Flows:
         return Authorization(indication, verdict, flow, was)
 
     def is_due(self, key: FlowKey, values: Mapping[str, Value] | None = None) -> bool:
-        """Whether a packet of the flow *key*, telling *values*, is to be decided again. KeyError where there is none."""
+        """Whether a packet of the flow *key*, telling *values*, is to be decided again.
+
+        KeyError where there is none.
+        """
         return bool(self._reasons(self._flows[key], values or {}))
 
     def _reasons(self, flow: Flow, known: Mapping[str, Value]) -> ReauthorizeReason:

@@ -115,7 +115,8 @@ class Endpoint:
     """One host's end: what decides which layers a packet passes, and the state that names the handshake's ACK.
 
     *has_socket*: somebody has the port. *bound*: a bind was indicated. *authorized*: the flow has been; a SYN that is
-    sent again does not ask again. *reauthorize*: the policy changed since the flow was authorised. *blocked_at*: the layer that blocks.
+    sent again does not ask again. *reauthorize*: the policy changed since the flow was authorised. *blocked_at*: the
+    layer that blocks.
     """
 
     host: Host | None = None

@@ -1,6 +1,7 @@
 """One host's engine at work: what passes each layer on its way, decided by the host's policy and recorded.
 
-    what happens ──path.walk──→ step ──values that the layer knows──→ indication ──engine──→ verdict ──→ the next, or not
+    what happens ──path.walk──→ step ──values that the layer knows──→ indication ──engine──→ verdict ──→ the next, or
+    not
 
 `passes` takes a call or a packet through its layers, one by one, until a layer blocks it. Which layers these are, and
 in which order, `path` alone knows; which fields a layer's values have, the table of the kernel's hooks, so that a
@@ -46,6 +47,7 @@ from layergate.store import succeed
 from layergate.tcp import End
 
 Raw = int | bytes | str
+NO_FLAGS: Final = Flag(0)
 _AUTHORIZES: Final = frozenset({"ALE_AUTH_CONNECT", "ALE_AUTH_RECV_ACCEPT"})
 _WITH_PORTS: Final = (6, 17)
 _PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
@@ -67,7 +69,7 @@ class Where:
     remote: End | None = None
     process: Process | None = None
     interface: int = 0
-    flags: Flag = Flag(0)
+    flags: Flag = NO_FLAGS
     inbound: bool = False
     role: Role | None = None
     flow: int | None = None
@@ -97,7 +99,7 @@ class Gate:
         self.flows = Flows(self._decide, self._version_of)
 
     def put(self, policy: Policy) -> None:
-        """Put *policy* in force in place of what was; flows that it concerns are authorised again by their next packet."""
+        """Put *policy* in force in place of what was; flows that it concerns are authorised again by a packet each."""
         self.policy = succeed(self.policy, policy)
         self._ordered = in_order(self.policy)
 
@@ -158,8 +160,8 @@ class Gate:
             event=step.event,
             flow=where.flow,
             protocol=_PROTOCOLS.get(where.protocol, str(where.protocol)),
-            local=_text(_local(step, where)),
-            remote=_text(where.remote) if layer.field("IP_REMOTE_ADDRESS") else None,
+            local=_text(_local(step, where), where.protocol),
+            remote=_text(where.remote, where.protocol) if layer.field("IP_REMOTE_ADDRESS") else None,
             process=where.process,
         )
 
@@ -260,7 +262,8 @@ def _number(end: End) -> int | bytes:
     return int(address) if address.version == 4 else address.packed
 
 
-def _text(end: End | None) -> str | None:
+def _text(end: End | None, protocol: int) -> str | None:
+    """Return an end as people write it; None where neither address nor port is known."""
     if end is None or (end.address.is_unspecified and not end.port):
         return None
-    return endpoint_text(_number(end), end.port)
+    return endpoint_text(_number(end), end.port) if protocol in _WITH_PORTS else str(end.address)

@@ -23,6 +23,7 @@ from typing import Final
 
 from layergate.model import Flag, Policy, Process
 from layergate.path import Endpoint, Forwarded, IcmpError
+from layergate.path import Host as Role
 from layergate.sim.datagrams import UdpStack
 from layergate.sim.gate import Gate, Where
 from layergate.sim.link import Link
@@ -94,7 +95,7 @@ class Host:
     # --- what it is made of -------------------------------------------------------------------------------------------
 
     def plug(self, link: Link, end: int, addresses: Iterable[str], *, mtu: int | None = None) -> Interface:
-        """Plug *end* of *link* in, as an interface with *addresses* ("10.9.0.1/24"); it becomes the way to all others."""
+        """Plug *end* of *link* in, as an interface with *addresses* ("10.9.0.1/24"); the first leads to all others."""
         index = len(self.interfaces) + 1
         own = tuple(map(ip_interface, addresses))
         config = self.config if mtu is None else replace(self.config, mtu=mtu)
@@ -116,7 +117,12 @@ class Host:
         self.udp.forget()
         self._seen.clear()
 
-    # --- addresses and routes ------------------------------------------------------------------------------------------
+    @staticmethod
+    def network(address: str) -> object:
+        """Return the network that "10.9.0.1/24" stands in."""
+        return ip_interface(address).network
+
+    # --- addresses and routes -----------------------------------------------------------------------------------------
 
     def has(self, address: Address) -> bool:
         """Whether *address* is one of the host's own."""
@@ -148,7 +154,7 @@ class Host:
             raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
         return chosen, source
 
-    # --- packets ------------------------------------------------------------------------------------------------------------
+    # --- packets ------------------------------------------------------------------------------------------------------
 
     def send(self, interface: Interface, packet: Packet) -> None:
         """Put *packet*, which the gate has let pass, on the wire of *interface*."""
@@ -225,7 +231,7 @@ class Host:
         self._seen[key] = now
         return True
 
-    # --- ICMP -----------------------------------------------------------------------------------------------------------------
+    # --- ICMP ---------------------------------------------------------------------------------------------------------
 
     def refuse(self, interface: Interface, packet: Packet) -> None:
         """Tell the sender of *packet* that nobody has its port."""
@@ -233,6 +239,7 @@ class Host:
         protocol = ICMP if isinstance(packet, IPv4Packet) else ICMPV6
         local, remote = End(packet.destination, message.type), End(packet.source, message.code)
         where = self.where(interface, protocol, local, remote, inbound=False)
+        where.role = Role.SERVER
         if self.gate.passes(IcmpError(inbound=False), Endpoint(), where) is None:
             payload = compose_icmp(message, packet.destination, packet.source)
             self.send(interface, make_packet(packet.destination, packet.source, protocol, payload))
@@ -248,6 +255,8 @@ class Host:
             return
         local, remote = End(packet.destination, message.type), End(packet.source, message.code)
         where = self.where(interface, packet.protocol, local, remote, inbound=True)
+        complained = End(said.source, said.source_port), End(said.destination, said.destination_port)
+        _, where.role = self.recording.find(said.protocol, *complained)
         if self.gate.passes(IcmpError(inbound=True), Endpoint(), where) is not None:
             return
         if said.protocol == TCP:

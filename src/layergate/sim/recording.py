@@ -54,7 +54,15 @@ class Called:
     error: str | None = None
 
 
-Entry = Indicated | Carried | Called
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that happened to the world, in words."""
+
+    time: float
+    text: str
+
+
+Entry = Indicated | Carried | Called | Noted
 
 
 @dataclass(slots=True)

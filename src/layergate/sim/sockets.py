@@ -1,14 +1,15 @@
-"""What a process does: sockets with the calls and the errors that Linux's have, as coroutines of the world.
+r"""What a process does: sockets with the calls and the errors that Linux's have, as coroutines of the world.
 
     program = host.program("/usr/bin/curl")
     client = program.tcp()
     await client.connect("10.9.0.2", 80)
-    await client.send(b"GET / HTTP/1.0\\r\\n\\r\\n")
+    await client.send(b"GET / HTTP/1.0\r\n\r\n")
     while data := await client.receive(65536): ...
     client.close()
 
 - A call that waits is awaited; it may be given up after `within_s`, and then raises TimeoutError.
-- A call that fails raises OSError with Linux's errno: ECONNREFUSED, EPERM (or what the filter says) where a filter blocks
+- A call that fails raises OSError with Linux's errno: ECONNREFUSED, EPERM (or what the filter says) where a filter
+  blocks
   the call, ECONNABORTED where one ends the connection.
 - Every call passes the gate's layers before it does anything.
 
@@ -21,6 +22,7 @@ import errno
 import ipaddress
 import os
 from collections.abc import Callable
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from layergate.model import Action, Flag, Process
@@ -146,10 +148,13 @@ class TcpSocket(_Socket):
             return State.LISTEN
         return State.CLOSED if self.half is None else self.half.connection.state
 
-    # --- opening ------------------------------------------------------------------------------------------------------------
+    # --- opening ------------------------------------------------------------------------------------------------------
 
     def bind(self, address: str | Address, port: int = 0) -> None:
-        """Bind to an address and port; 0 for any free one. Raises OSError: EADDRINUSE, EADDRNOTAVAIL, EINVAL, a block."""
+        """Bind to an address and port; 0 for any free one.
+
+        Raises OSError: EADDRINUSE, EADDRNOTAVAIL, EINVAL, a block.
+        """
         self._bind(address, port, self._choose)
         assert self.bound is not None
         self.host.tcp.bound.add(self.bound)
@@ -226,7 +231,7 @@ class TcpSocket(_Socket):
         self.half = tcp.connect(local, remote, self.process, self._flow, interface)
         return self.half
 
-    # --- the stream -----------------------------------------------------------------------------------------------------------
+    # --- the stream ---------------------------------------------------------------------------------------------------
 
     async def send(self, data: bytes, *, within_s: float | None = None) -> None:
         """Send all of *data*: it is in the send buffer then. Raises OSError (EPIPE, ECONNRESET, …), TimeoutError."""
@@ -333,8 +338,11 @@ class UdpSocket(_Socket):
         self._port: UdpPort | None = None
 
     def bind(self, address: str | Address, port: int = 0) -> None:
-        """Bind to an address and port; 0 for any free one. Raises OSError: EADDRINUSE, EADDRNOTAVAIL, EINVAL, a block."""
-        self._bind(address, port, lambda asked: self._choose(asked))
+        """Bind to an address and port; 0 for any free one.
+
+        Raises OSError: EADDRINUSE, EADDRNOTAVAIL, EINVAL, a block.
+        """
+        self._bind(address, port, self._choose)
         assert self.bound is not None
         self._port = self.host.udp.open(self.bound, self.process, self._held)
 
@@ -346,7 +354,7 @@ class UdpSocket(_Socket):
             return asked.port
         low, high = EPHEMERAL
         first = self.host.random.randint(low, high)
-        for port in (*range(first, high + 1), *range(low, first)):
+        for port in chain(range(first, high + 1), range(low, first)):
             if End(asked.address, port) not in ports:
                 return port
         raise fail(errno.EADDRINUSE)

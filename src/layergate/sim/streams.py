@@ -2,7 +2,8 @@
 
 One order holds for every segment, and for what it brings about:
 
-    in    the layers of the packet; TCP takes it in; what TCP says (established, bytes in order) passes its layers; what TCP
+    in    the layers of the packet; TCP takes it in; what TCP says (established, bytes in order) passes its layers; what
+    TCP
           sends in answer; the end of the connection, if it has ended
     out   the layers of the packet; the wire
 
@@ -137,7 +138,7 @@ class TcpStack:
         self.port_range = EPHEMERAL
         self._syns: dict[tuple[End, End], tuple[int, int]] = {}  # the SYN that each flow was opened by, and its number
 
-    # --- ports ------------------------------------------------------------------------------------------------------------
+    # --- ports --------------------------------------------------------------------------------------------------------
 
     def free_port(self, local: End, remote: End | None = None) -> int:
         """Return a port that nobody has: towards *remote*, one may serve many peers. Raises OSError."""
@@ -162,7 +163,7 @@ class TcpStack:
             for one in self.bound
         )
 
-    # --- calls --------------------------------------------------------------------------------------------------------------
+    # --- calls --------------------------------------------------------------------------------------------------------
 
     def connect(self, local: End, remote: End, process: Process, flow: int, interface: Interface) -> Half:
         """Begin a connection that is authorised; its SYN leaves at once."""
@@ -213,7 +214,7 @@ class TcpStack:
             half.timer.cancel()
             half.timer = None
 
-    # --- segments in ----------------------------------------------------------------------------------------------------------
+    # --- segments in --------------------------------------------------------------------------------------------------
 
     def receive(self, interface: Interface, packet: Packet) -> None:
         """Take a packet in that holds a segment."""
@@ -314,7 +315,7 @@ class TcpStack:
         self.halves[where.local, where.remote] = socket.halves[connection] = half
         self.pump(half)
 
-    # --- what comes of it -----------------------------------------------------------------------------------------------------
+    # --- what comes of it ---------------------------------------------------------------------------------------------
 
     def pump(self, half: Half) -> None:
         """Let TCP say what happened, and send what it has to send; then wait for what is next."""
@@ -393,7 +394,7 @@ class TcpStack:
             half.connection.unreachable(complaint, self.world.now)
             self.pump(half)
 
-    # --- segments out -----------------------------------------------------------------------------------------------------------
+    # --- segments out -------------------------------------------------------------------------------------------------
 
     def _mind_policy(self, half: Half, where: Where) -> None:
         known = self.gate.flows.get(where.key) is not None

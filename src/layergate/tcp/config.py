@@ -1,6 +1,7 @@
 """Everything about a connection that can be tuned, and where each default comes from.
 
-The defaults are those of Linux 6.18 on an Ethernet, as far as a number can say it: sysctls under net.ipv4 by their name,
+The defaults are those of Linux 6.18 on an Ethernet, as far as a number can say it: sysctls under net.ipv4 by their
+name,
 constants of include/net/tcp.h in capitals. `RFC` differs where the RFCs have another number.
 
 Worked example: an impatient host for a test is `Config(syn_retries=1, retries=3, time_wait_s=1.0)`.

@@ -1,6 +1,7 @@
 """How much may be on its way: slow start, congestion avoidance, fast retransmit and NewReno's fast recovery.
 
-Windows count segments, as Linux's do. What the RFCs say by inflating the window with each duplicate ACK is said here from
+Windows count segments, as Linux's do. What the RFCs say by inflating the window with each duplicate ACK is said here
+from
 the other side, as Linux says it: each duplicate ACK means that one segment has left the network, so that fewer are in
 flight. The window itself then doesn't jump.
 
@@ -89,7 +90,7 @@ class NewReno:
             self.cwnd += 1
 
     def duplicate(self, una: int, end: int, flight: int) -> bool:
-        """Take a duplicate ACK of *una* in, with *flight* segments out up to *end*; return whether the first is lost."""
+        """Take a duplicate ACK of *una* in; *flight* segments are out, up to *end*. Return whether the first is lost."""
         self.duplicates = min(self.duplicates + 1, flight)
         if self.phase is not Phase.OPEN or self.duplicates < self._config.duplicate_acks or una <= self.recover:
             return False

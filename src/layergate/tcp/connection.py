@@ -209,7 +209,7 @@ class Connection:
         events, self._events = self._events, []
         return events
 
-    # --- what the process does ------------------------------------------------------------------------------------------
+    # --- what the process does ----------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> int:
         """Take as much of *data* as there is room for; return how many bytes. Raises WrongStateError."""
@@ -258,7 +258,7 @@ class Connection:
             self._answer_by_reset()
         self._move(Cause.ABORT, now)
 
-    # --- what arrives -----------------------------------------------------------------------------------------------------
+    # --- what arrives -------------------------------------------------------------------------------------------------
 
     def process(self, segment: Segment, now: float) -> None:
         """Take a segment in that is for this connection. Cost: O(its length)."""
@@ -440,13 +440,10 @@ class Connection:
             if ack == sender.una and sender.in_flight and not changed and not segment.length:
                 sender.duplicate()
         if sender.all_acknowledged and self.state in _FIN_ACKED:
-            self._move(Cause.ACK_OF_FIN, now)
-            if self.state is State.FIN_WAIT_2 and self.is_orphan:
+            new = self._move(Cause.ACK_OF_FIN, now)
+            if new is State.FIN_WAIT_2 and self.is_orphan:
                 self._expires = now + self.config.fin_wait_2_s
-            elif self.state is State.TIME_WAIT:
-                self._expires = now + self.config.time_wait_s
-            elif self.state is State.CLOSED:
-                return False
+            return new is not State.CLOSED
         return True
 
     def _echoed(self, segment: Segment, now: float) -> float | None:
@@ -478,8 +475,6 @@ class Connection:
         if receiver.has_ended and not had_ended:
             self._events.append(EndOfStream(now))
             self._move(Cause.FIN, now)
-            if self.state is State.TIME_WAIT:
-                self._expires = now + self.config.time_wait_s
 
     def _arrived(self, byte_count: int, now: float) -> None:
         last = self._events[-1] if self._events else None
@@ -488,7 +483,7 @@ class Connection:
         else:
             self._events.append(DataArrived(now, byte_count))
 
-    # --- time -------------------------------------------------------------------------------------------------------------
+    # --- time ---------------------------------------------------------------------------------------------------------
 
     def poll_at(self) -> float | None:
         """Return when `dispatch` has something to do; a moment that has passed: now. Cost: O(1)."""
@@ -562,7 +557,7 @@ class Connection:
         self._keepalive_due = True
         self._keepalive_at = now + config.keepalive_interval_s
 
-    # --- what leaves --------------------------------------------------------------------------------------------------------
+    # --- what leaves --------------------------------------------------------------------------------------------------
 
     def dispatch(self, now: float) -> Segment | None:
         """Do what is due, and return the next segment to send; None where there is none now."""
@@ -645,17 +640,20 @@ class Connection:
             0,
         )
 
-    # --- moving ---------------------------------------------------------------------------------------------------------------
+    # --- moving -------------------------------------------------------------------------------------------------------
 
-    def _move(self, cause: Cause, now: float) -> None:
+    def _move(self, cause: Cause, now: float) -> State:
         old, new = self.state, TRANSITIONS[self.state, cause]
         self.state, self.changed = new, now
         self._events.append(StateChanged(now, old, new, cause))
         if new in (State.CLOSED, State.TIME_WAIT):
             self._handshake_at = self._keepalive_at = None
             self._handshake_due = self._keepalive_due = False
+        if new is State.TIME_WAIT:
+            self._expires = now + self.config.time_wait_s
         if new is State.CLOSED:
             self._expires = self._receiver.ack_at = None
+        return new
 
     def _fail(self, failure: Failure, cause: Cause, now: float) -> None:
         self.failure = failure

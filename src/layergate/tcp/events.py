@@ -4,7 +4,8 @@
 makes the connection send can be dispatched: who hears of `Established` may still abort, and no ACK leaves.
 
 - `DataArrived` that nobody has asked for are told as one: what waits is bounded, whatever a peer sends.
-- A connection ends with one of `Refused`, `Reset`, `Unreachable`, `TimedOut`, `Vanished`, or without, where it was closed
+- A connection ends with one of `Refused`, `Reset`, `Unreachable`, `TimedOut`, `Vanished`, or without, where it was
+  closed
   at both ends; then the state changes to CLOSED.
 
 Worked example: a client that the peer accepts, and that then reads to the end, hears

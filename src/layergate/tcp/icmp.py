@@ -1,6 +1,7 @@
 """ICMP and ICMPv6: messages in and out, and what an error says about whose packet.
 
-`parse_icmp` never raises; `compose_icmp` is its inverse. Of an error, `complaint` reads what it means and the ends of the
+`parse_icmp` never raises; `compose_icmp` is its inverse. Of an error, `complaint` reads what it means and the ends of
+the
 packet that it quotes; `port_unreachable` makes the one that a host sends for a UDP port that nobody has.
 
 - ICMPv6 is summed with a pseudo-header, ICMP without.
@@ -114,7 +115,7 @@ def port_unreachable(packet: Packet) -> IcmpMessage:
 
 
 def complaint(message: IcmpMessage, *, is_v4: bool) -> Complaint | None:
-    """Return what *message* complains of; None where it is no error, or quotes too little to tell whose packet it was."""
+    """Return what *message* complains of; None where it is no error, or quotes too little to tell of whose packet."""
     meaning = _meaning(message, is_v4=is_v4)
     quoted = parse_packet(message.body, whole=False) if meaning else None
     if meaning is None or quoted is None or isinstance(quoted, Malformed):

@@ -46,8 +46,8 @@ class Receiver:
         "_later",
         "_quick",
         "_segment_bytes",
-        "acknowledged",
         "ack_at",
+        "acknowledged",
         "edge",
         "fin_at",
         "is_interactive",
@@ -178,8 +178,7 @@ class Receiver:
         space = self._space()
         if space >= min(self.mss, self._config.receive_buffer_bytes // 2):
             wanted = self.nxt + min(space, WINDOW_MAX << self.shift)
-            if wanted > self.edge:
-                self.edge = wanted
+            self.edge = max(self.edge, wanted)
         # Cut to whole units it may seem to shrink; what was promised before is taken all the same (RFC 7323, 2.4).
         units = min(max(self.edge - self.nxt, 0) >> self.shift, WINDOW_MAX)
         self.ack_at = None

@@ -7,7 +7,8 @@ Sequence numbers are plain integers here (`sequence`). The stream of what is sen
      └──────────────┴────────────────┴───────────────────
      acknowledged up to una; sent up to nxt; the window of the peer ends at una + window; FIN takes the number end
 
-- `next_piece` says what is to be sent at this moment, one segment a call, None where nothing may be. First what is lost,
+- `next_piece` says what is to be sent at this moment, one segment a call, None where nothing may be. First what is
+  lost,
   then what is new: as far as the peer's window, the congestion window and Nagle allow.
 - A short segment waits while an earlier short one is not acknowledged (Nagle, in Minshall's form, as Linux has it).
 - A segment shorter than the peer could take waits for a better window (silly window avoidance on the sender's side).
@@ -147,7 +148,7 @@ class Sender:
         """When the first segment that is not acknowledged was first sent; None where none is on its way."""
         return self._sent[0].first_time if self._sent else None
 
-    # --- what the process gives -----------------------------------------------------------------------------------------
+    # --- what the process gives ---------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> int:
         """Take as much of *data* as there is room for; return how many bytes."""
@@ -155,7 +156,7 @@ class Sender:
         self._buffer += data[:size]
         return size
 
-    # --- what the peer says -----------------------------------------------------------------------------------------------
+    # --- what the peer says -------------------------------------------------------------------------------------------
 
     def acknowledge(self, ack: int, now: float, *, echoed_s: float | None) -> int:
         """Take an acknowledgment of new numbers in. *echoed_s*: the round trip that a timestamp tells.
@@ -212,7 +213,7 @@ class Sender:
             self._timer = None
         return changed
 
-    # --- time -------------------------------------------------------------------------------------------------------------
+    # --- time ---------------------------------------------------------------------------------------------------------
 
     def expire(self, now: float) -> None:
         """The timer expired: send again what is on its way, or ask for the window."""
@@ -229,7 +230,7 @@ class Sender:
         self.rtt.back_off()
         self._timer = now + self.rtt.rto_s
 
-    # --- what leaves --------------------------------------------------------------------------------------------------------
+    # --- what leaves --------------------------------------------------------------------------------------------------
 
     def take_probe(self, now: float) -> bool:
         """Whether the peer's window is to be asked for now; true once a time."""

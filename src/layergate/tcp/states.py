@@ -64,7 +64,7 @@ class Cause(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One row: from *old*, for *cause*, to *new*; *sends*: the flags of what it makes the connection send, if anything."""
+    """One row: from *old*, for *cause*, to *new*; *sends*: the flags of what the connection sends then, if anything."""
 
     old: State
     cause: Cause
@@ -81,7 +81,7 @@ SYNCHRONIZED: Final = (
     State.CLOSING,
     State.LAST_ACK,
 )
-"""The states in which both ends know the other's sequence numbers, but TIME_WAIT; RFC 9293 counts from ESTABLISHED on."""
+"""Both ends know the other's sequence numbers (without TIME_WAIT); RFC 9293 counts from ESTABLISHED on."""
 
 _RST: Final = Flag.RST | Flag.ACK
 

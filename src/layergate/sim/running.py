@@ -1,0 +1,291 @@
+"""A scenario, played: its hosts, links and programs made, its statements carried out, one after another.
+
+What a call waits for passes in the world's time. A call that fails goes into the recording, and the scenario goes on,
+unless it said how the call was to end: then anything else is an error of the scenario. So is a call that waits for what
+never comes. After the last statement the world goes on for a moment, as a trace does.
+
+`loopback`: all hosts are one, and speak over loopback, as programs of one machine do that a live trace looks at.
+Source: `script` has the words.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from layergate.model import Policy, PolicyError, Problem
+from layergate.policyfile import Resolver, load_text
+from layergate.sim.host import Host
+from layergate.sim.link import Link
+from layergate.sim.recording import Called, Noted, Recording
+from layergate.sim.script import ALL, Block, Call, Forge, Happens, Script, Statement, address_of, statements
+from layergate.sim.sockets import Program, TcpSocket, UdpSocket
+from layergate.sim.world import Task, World
+from layergate.tcp import Address, Config, Segment, compose_segment
+from layergate.tcp.ip import TCP, compose_packet, make_packet
+
+LINGER_S: Final = 2.0
+LASTS_S_MAX: Final = 7 * 86400.0
+"""A scenario that takes longer goes in circles."""
+BOX: Final = "box"
+_PATTERN: Final = bytes(range(33, 127))
+RECEIVED_AT_ONCE: Final = 1 << 16
+
+
+class _UnexpectedError(Exception):
+    def __init__(self, line: int, text: str, found: str, accepted: str) -> None:
+        super().__init__(found)
+        self.line, self.text, self.found, self.accepted = line, text, found, accepted
+
+
+@dataclass
+class Run:
+    """A scenario at work. *version*: 4 or 6. *policy*: in force at every host that has none of its own."""
+
+    script: Script
+    resolver: Resolver
+    seed: int = 0
+    version: int = 4
+    policy: Policy | None = None
+    loopback: bool = False
+    recording: Recording = field(default_factory=Recording)
+    hosts: dict[str, Host] = field(default_factory=dict)
+    sockets: dict[str, TcpSocket | UdpSocket] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Make the hosts. Raises PolicyError."""
+        self.world = World(self.seed)
+        script = self.script
+        boxes: dict[str, Host] = {}
+        for name, plan in script.hosts.items():
+            own = BOX if self.loopback else name
+            if own not in boxes:
+                text = script.policies.get(name)
+                boxes[own] = Host(
+                    self.world,
+                    self.recording,
+                    own,
+                    policy=self.policy if text is None else self._load(text),
+                    config=Config(**script.options.get(name, {})),  # type: ignore[arg-type]
+                    forwards=plan.forwards,
+                    forgets_s=plan.forgets_s,
+                )
+            self.hosts[name] = boxes[own]
+        self._links: list[Link] = []
+        for link_plan in script.links if not self.loopback else ():
+            link = Link(self.world, self.recording, link_plan.ends, link_plan.config)
+            self._links.append(link)
+            for end, name in enumerate(link_plan.ends):
+                self.hosts[name].plug(link, end, self._addresses(name, link_plan.ends[1 - end]))
+        self._programs: dict[str, Program] = {
+            one.name: self.hosts[one.host].program(one.app, user=one.user, unit=one.unit)
+            for one in script.programs.values()
+        }
+        self._beside: list[Task[None]] = []
+        self._doing: dict[Task[None], list[tuple[int, str]]] = {}
+
+    def _addresses(self, name: str, peer: str) -> Sequence[str]:
+        """Return the addresses of *name* on its link to *peer*: those in a network with the peer's, or all of them."""
+        own = self.script.hosts[name].addresses
+        links = [one for one in self.script.links if name in one.ends]
+        if len(links) == 1:
+            return own
+        networks = [Host.network(one) for one in self.script.hosts[peer].addresses]
+        return [one for one in own if any(Host.network(one) == network for network in networks)]
+
+    def _load(self, text: str) -> Policy:
+        return load_text(text, file=self.script.file, resolver=self.resolver).policy
+
+    # --- playing ------------------------------------------------------------------------------------------------------
+
+    def play(self) -> None:
+        """Play it to its end. Raises PolicyError: a call ended otherwise than the scenario says, or not at all."""
+        main = self._spawn(self.script.statements)
+        try:
+            self._until(main)
+            for task in self._beside:
+                self._until(task)
+        except _UnexpectedError as wrong:
+            problem = Problem(self.script.file, wrong.line, wrong.text, wrong.found, wrong.accepted)
+            raise PolicyError((problem,)) from None
+        self.world.run(until=self.world.now + LINGER_S)
+
+    def _spawn(self, body: Sequence[Statement]) -> Task[None]:
+        doing = [(0, "")]
+        task = self.world.spawn(self._run(body, doing))
+        self._doing[task] = doing
+        return task
+
+    def _until(self, task: Task[None]) -> None:
+        self.world.run(LASTS_S_MAX, stop=lambda: task.done)
+        if task.error is not None:
+            raise task.error
+        if not task.done:
+            line, text = self._doing[task][0]
+            raise _UnexpectedError(line, text, "it waits for what never comes", "a call that ends, or -> timeout")
+
+    async def _run(self, body: Sequence[Statement], doing: list[tuple[int, str]]) -> None:
+        for statement in body:
+            if isinstance(statement, Call):
+                doing[:] = [(statement.line, statement.text)]
+                await self._call(statement)
+            elif isinstance(statement, Block):
+                await self._block(statement, doing)
+            elif isinstance(statement, Forge):
+                self._forge(statement)
+            else:
+                await self._happen(statement)
+
+    async def _block(self, block: Block, doing: list[tuple[int, str]]) -> None:
+        if block.beside:
+            self._beside.append(self._spawn(statements(block, 0)))
+            return
+        for number in range(block.count):
+            await self._run(statements(block, number), doing)
+            if block.every_s:
+                await self.world.sleep(block.every_s)
+
+    async def _happen(self, what: Happens) -> None:
+        if what.verb == "wait":
+            await self.world.sleep(what.seconds)
+        elif what.verb in ("cut", "join"):
+            for link in self._links:
+                if set(link.names) == set(what.names):
+                    link.is_cut = what.verb == "cut"
+            self._note(
+                f"the link between {' and '.join(what.names)} is {'cut' if what.verb == 'cut' else 'whole again'}"
+            )
+        elif what.verb == "crash":
+            self.hosts[what.names[0]].crash()
+            self._note(f"{what.names[0]} loses power, and is up again")
+        elif what.verb == "policy":
+            self.hosts[what.names[0]].gate.put(self._load(what.text))
+            self._note(f"another policy is in force at {what.names[0]}")
+        elif what.verb == "note":
+            self._note(what.text)
+        else:
+            self._expect(what)
+
+    def _note(self, text: str) -> None:
+        self.recording.tell(Noted(self.world.now, text))
+
+    def _expect(self, what: Happens) -> None:
+        socket = self.sockets.get(what.names[0])
+        state = socket.state if isinstance(socket, TcpSocket) else "no TCP socket"
+        if state != what.text:
+            raise _UnexpectedError(what.line, f"expect {what.names[0]}", f"{state}", what.text)
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    async def _call(self, call: Call) -> None:
+        result, error = "", None
+        try:
+            result = await self._do(call)
+        except TimeoutError:
+            error = "timeout"
+        except OSError as failure:
+            error = errno.errorcode.get(failure.errno or 0, str(failure))
+        host = self.script.programs[call.program].host
+        self.recording.tell(Called(self.world.now, host, call.text, result, error))
+        if call.outcome is not None and call.outcome != error:
+            raise _UnexpectedError(call.line, call.text, error or f"it went well {result}".rstrip(), call.outcome)
+
+    async def _do(self, call: Call) -> str:
+        program, name = self._programs[call.program], call.name
+        if call.verb in ("open", "send-to", "receive-from"):
+            return await self._do_udp(program, call)
+        if call.verb in ("bind", "listen", "connect") and name not in self.sockets:
+            self.sockets[name] = program.tcp()
+        if call.verb == "accept":
+            listener = self._tcp(call, call.listener)
+            self.sockets[name] = await listener.accept(within_s=call.within_s)
+            return ""
+        socket = self._tcp(call, name)
+        match call.verb:
+            case "connect":
+                if call.local_port and socket.bound is None:
+                    socket.bind(self._any(), call.local_port)
+                await socket.connect(self._address(call.host), call.port, within_s=call.within_s)
+            case "send":
+                await socket.send(self._data(call.byte_count), within_s=call.within_s)
+            case "receive":
+                return await self._receive(socket, call)
+            case _:
+                self._do_at_once(socket, call)
+        return ""
+
+    def _do_at_once(self, socket: TcpSocket, call: Call) -> None:
+        """Do what waits for nothing."""
+        match call.verb:
+            case "bind":
+                socket.bind(self._any(), call.port)
+            case "listen":
+                if socket.bound is None:
+                    socket.bind(self._any(), call.port)
+                socket.listen(call.backlog)
+            case "shutdown":
+                socket.shutdown()
+            case "reset":
+                socket.reset()
+            case _:
+                socket.close()
+
+    async def _do_udp(self, program: Program, call: Call) -> str:
+        socket = self.sockets.get(call.name)
+        if not isinstance(socket, UdpSocket):
+            socket = self.sockets[call.name] = program.udp()
+        if call.verb == "open":
+            socket.bind(self._any(), call.port)
+        elif call.verb == "send-to":
+            socket.send_to(self._data(call.byte_count), self._address(call.host), call.port)
+        else:
+            data, _ = await socket.receive_from(within_s=call.within_s)
+            return f"{len(data)} bytes"
+        return ""
+
+    async def _receive(self, socket: TcpSocket, call: Call) -> str:
+        count = 0
+        while call.byte_count == ALL or count < call.byte_count:
+            most = RECEIVED_AT_ONCE if call.byte_count == ALL else min(call.byte_count - count, RECEIVED_AT_ONCE)
+            data = await socket.receive(most, within_s=call.within_s)
+            if not data:
+                return f"{count} bytes, and the end"
+            count += len(data)
+        return f"{count} bytes"
+
+    def _tcp(self, call: Call, name: str) -> TcpSocket:
+        socket = self.sockets.get(name)
+        if not isinstance(socket, TcpSocket):
+            raise _UnexpectedError(call.line, call.text, f"no socket {name}", "one that was opened before")
+        return socket
+
+    @staticmethod
+    def _data(byte_count: int) -> bytes:
+        return (_PATTERN * (byte_count // len(_PATTERN) + 1))[:byte_count]
+
+    def _any(self) -> str:
+        return "0.0.0.0" if self.version == 4 else "::"  # noqa: S104 - simulated
+
+    def _address(self, host: str) -> Address:
+        if host not in self.hosts:
+            return address_of(host)
+        if self.loopback:
+            return address_of("127.0.0.1" if self.version == 4 else "::1")
+        return self.hosts[host].address(self.version)
+
+    def _forge(self, what: Forge) -> None:
+        segment = Segment(what.source_port, what.destination_port, what.sequence, what.acknowledgment, what.flags, 1024)
+        source, destination = self._address(what.source), self._address(what.destination)
+        way, _ = self.hosts[what.host].route(destination)
+        way.transmit(
+            compose_packet(make_packet(source, destination, TCP, compose_segment(segment, source, destination)))
+        )
+
+
+def play(script: Script, resolver: Resolver, **options: Any) -> Run:  # noqa: ANN401 - Run's own
+    """Return *script*, played. Options are those of `Run`. Raises PolicyError."""
+    run = Run(script, resolver, **options)
+    run.play()
+    return run

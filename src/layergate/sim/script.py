@@ -1,0 +1,637 @@
+"""Scenarios as text: hosts, links, programs, and what they do, one thing a line.
+
+    # The first comment is the title; what follows it explains.
+    host client 10.9.0.1/24 fd09::1/64
+    host server 10.9.0.2/24 fd09::2/64
+    link client server delay 5ms loss 1%
+    program curl at client app /usr/bin/curl
+    program nginx at server app /usr/sbin/nginx user 33
+
+    nginx: listen L 80
+    curl: connect C server:80
+    nginx: accept S from L
+    curl: send C 500
+    nginx: receive S 500
+    curl: close C
+    nginx: receive S all
+
+`parse` reads it, with every error of a file in one go; `run` (in `running`) plays it. Words:
+
+    host NAME ADDRESS... [forwards] [forgets TIME]     tcp HOST OPTION VALUE...     policy HOST: and indented TOML
+    link A B [delay TIME] [rate BYTES] [loss SHARE] [duplication SHARE] [reordering SHARE] [queue BYTES]
+    program NAME at HOST app PATH [user NUMBER] [unit NAME]
+
+    PROGRAM: bind NAME [PORT] · listen NAME PORT [backlog N] · connect NAME HOST:PORT [from PORT] [within TIME]
+             accept NAME from LISTENER [within TIME] · send NAME BYTES · receive NAME BYTES|all [within TIME]
+             shutdown NAME · close NAME · reset NAME
+             open NAME PORT · send-to NAME HOST:PORT BYTES · receive-from NAME [within TIME]          (UDP)
+             ... -> ERROR      the call is to end so: an errno's name, or timeout
+    wait TIME · cut A B · join A B · crash HOST · expect NAME STATE · note TEXT
+    forge HOST FLAGS from ADDRESS:PORT to HOST:PORT [sequence N] [acknowledgment N]
+    repeat N [every TIME]: and an indented block, in which {i} counts from 0 · beside: a block that runs beside the rest
+
+TIME is 5ms, 2s or 3min; BYTES 500, 64K or 10M; SHARE 1%. An address "198.51.100.0/24#{i}" is the i-th of its network.
+
+Source: the scenarios in this folder; google/packetdrill for the idea that a scenario is text.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from layergate.model import PolicyError, Problem
+from layergate.sim.link import LinkConfig
+from layergate.tcp import Config, Flag, State
+
+INDENT: Final = "    "
+_NAME: Final = re.compile(r"[A-Za-z][\w-]*(\{i\})?[\w-]*")
+_TIME: Final = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|min|h)")
+_BYTES: Final = re.compile(r"(\d+)([KMG]?)")
+_SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)%")
+_TIME_UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_BYTE_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_FLAG_LETTERS: Final = {"S": Flag.SYN, "F": Flag.FIN, "R": Flag.RST, "P": Flag.PSH, ".": Flag.ACK, "U": Flag.URG}
+ALL: Final = -1
+"""Of `receive`: everything up to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a program does. *verb* and its arguments; *outcome*: the error that it is to end by, None for none."""
+
+    line: int
+    text: str
+    program: str
+    verb: str
+    name: str
+    port: int = 0
+    local_port: int = 0
+    host: str = ""
+    byte_count: int = 0
+    listener: str = ""
+    backlog: int = 128
+    within_s: float | None = None
+    outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forge:
+    """A segment that no socket of this world sends, put on the wire at *host*."""
+
+    line: int
+    host: str
+    flags: Flag
+    source: str
+    source_port: int
+    destination: str
+    destination_port: int
+    sequence: int = 0
+    acknowledgment: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Happens:
+    """What happens to the world: *verb* wait, cut, join, crash, expect or note; and a policy that is changed."""
+
+    line: int
+    verb: str
+    names: tuple[str, ...] = ()
+    seconds: float = 0.0
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Statements that are repeated, *count* times, *every_s* apart; or that run beside the rest."""
+
+    line: int
+    beside: bool
+    count: int
+    every_s: float
+    body: tuple[tuple[int, str], ...]
+    script: Script
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """A host that a scenario has."""
+
+    name: str
+    addresses: tuple[str, ...]
+    forwards: bool = False
+    forgets_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPlan:
+    """A link that a scenario has."""
+
+    ends: tuple[str, str]
+    config: LinkConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramPlan:
+    """A program that a scenario has."""
+
+    name: str
+    host: str
+    app: str
+    user: int = 0
+    unit: str | None = None
+
+
+Statement = Call | Forge | Happens | Block
+
+
+@dataclass(slots=True)
+class Script:
+    """A scenario, read. *policies* and *options* (of TCP) by host."""
+
+    file: str
+    title: str = ""
+    about: str = ""
+    hosts: dict[str, HostPlan] = field(default_factory=dict)
+    links: list[LinkPlan] = field(default_factory=list)
+    programs: dict[str, ProgramPlan] = field(default_factory=dict)
+    policies: dict[str, str] = field(default_factory=dict)
+    options: dict[str, dict[str, object]] = field(default_factory=dict)
+    statements: list[Statement] = field(default_factory=list)
+
+
+class _WrongError(Exception):
+    """What is wrong with a line. *found*, *accepted*."""
+
+    def __init__(self, found: str, accepted: str) -> None:
+        super().__init__(found)
+        self.found, self.accepted = found, accepted
+
+
+def parse(text: str, file: str) -> Script:
+    """Return the scenario that *text* is. Raises PolicyError, with the problems of all its lines."""
+    script = Script(file)
+    lines = [line.expandtabs(len(INDENT)).rstrip() for line in text.split("\n")]
+    comment: list[str] = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        comment.append(line.lstrip("# "))
+    script.title, script.about = (comment[0] if comment else file), "\n".join(comment[1:]).strip()
+    problems: list[Problem] = []
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not _is_comment(line)]
+    for place, line, body in _blocks(numbered):
+        try:
+            _Reader(script).read(place, line, body)
+        except _WrongError as wrong:
+            problems.append(Problem(file, place, line.strip(), wrong.found, wrong.accepted))
+        except PolicyError as error:
+            problems += error.problems
+    if problems:
+        raise PolicyError(tuple(problems))
+    return script
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
+
+
+def _blocks(numbered: list[tuple[int, str]]) -> Iterator[tuple[int, str, tuple[tuple[int, str], ...]]]:
+    """Yield each line with the indented ones below it, their indentation cut off."""
+    at = 0
+    while at < len(numbered):
+        place, line = numbered[at]
+        body = []
+        at += 1
+        while at < len(numbered) and numbered[at][1].startswith(INDENT) and not line.startswith(" "):
+            body.append((numbered[at][0], numbered[at][1][len(INDENT) :]))
+            at += 1
+        yield place, line, tuple(body)
+
+
+def statements(block: Block, number: int) -> list[Statement]:
+    """Return a block's statements, with {i} replaced by *number*. Raises PolicyError."""
+    script = Script(block.script.file)
+    script.hosts, script.programs = block.script.hosts, block.script.programs
+    problems: list[Problem] = []
+    for place, line, body in _blocks([(place, line.replace("{i}", str(number))) for place, line in block.body]):
+        try:
+            _Reader(script).read(place, line, body)
+        except _WrongError as wrong:
+            problems.append(Problem(script.file, place, line.strip(), wrong.found, wrong.accepted))
+    if problems:
+        raise PolicyError(tuple(problems))
+    return script.statements
+
+
+class _Reader:
+    """Reads one line, with its block, into a script."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.place = 0
+        self.body: tuple[tuple[int, str], ...] = ()
+        self.words: list[str] = []
+
+    def read(self, place: int, line: str, body: tuple[tuple[int, str], ...]) -> None:
+        """Read *line*. Raises _WrongError."""
+        if line.startswith(" "):
+            raise _WrongError("indented", f"blocks stand below a line that ends in a colon, by {len(INDENT)} spaces")
+        self.place, self.body = place, body
+        self.words = line.split()
+        first = self.words[0]
+        if first in _PLANS:
+            self.words.pop(0)
+            _PLANS[first](self)
+            self._end()
+        elif first.endswith(":") and first[:-1] in self.script.programs:
+            self.script.statements.append(self._call(line.strip()))
+        elif first in _STATEMENTS:
+            self.words.pop(0)
+            self.script.statements.append(_STATEMENTS[first](self))
+            self._end()
+        else:
+            known = ", ".join([*_PLANS, *_STATEMENTS])
+            raise _WrongError(f"'{first}'", f"a program that was named, with a colon, or one of {known}")
+        if self.body:
+            raise _WrongError("an indented block below it", "only policy, repeat and beside have one")
+
+    # --- words --------------------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        if self.words:
+            raise _WrongError(f"'{self.words[0]}'", "nothing more on this line")
+
+    def _word(self, what: str) -> str:
+        if not self.words:
+            raise _WrongError("nothing", what)
+        return self.words.pop(0)
+
+    def _name(self, what: str) -> str:
+        word = self._word(what)
+        if not _NAME.fullmatch(word):
+            raise _WrongError(f"'{word}'", f"{what}: letters, digits and dashes")
+        return word
+
+    def _host(self) -> str:
+        word = self._word("the name of a host")
+        if word not in self.script.hosts:
+            raise _WrongError(f"'{word}'", f"a host that was named: {', '.join(self.script.hosts) or 'none was'}")
+        return word
+
+    def _seconds(self) -> float:
+        word = self._word("a time")
+        match = _TIME.fullmatch(word)
+        if not match:
+            raise _WrongError(f"'{word}'", "a time, such as 5ms, 2s, 3min")
+        return float(match[1]) * _TIME_UNITS[match[2]]
+
+    def _bytes(self) -> int:
+        word = self._word("a number of bytes")
+        match = _BYTES.fullmatch(word)
+        if not match:
+            raise _WrongError(f"'{word}'", "a number of bytes, such as 500, 64K, 10M")
+        return int(match[1]) * _BYTE_UNITS[match[2]]
+
+    def _share(self) -> float:
+        word = self._word("a share")
+        match = _SHARE.fullmatch(word)
+        if not match or float(match[1]) > 100:
+            raise _WrongError(f"'{word}'", "a share, such as 1%, 100% at most")
+        return float(match[1]) / 100
+
+    def _integer(self, most: int, what: str) -> int:
+        word = self._word(what)
+        if not word.isdecimal() or int(word) > most:
+            raise _WrongError(f"'{word}'", f"{what}, 0 to {most}")
+        return int(word)
+
+    def _port(self) -> int:
+        return self._integer(0xFFFF, "a port")
+
+    def _end_of(self) -> tuple[str, int]:
+        word = self._word("HOST:PORT")
+        host, colon, port = word.rpartition(":")
+        if not colon or not port.isdecimal() or int(port) > 0xFFFF:
+            raise _WrongError(f"'{word}'", "HOST:PORT")
+        if host not in self.script.hosts:
+            _address(host)
+        return host, int(port)
+
+    def _options(self, known: Mapping[str, Callable[[], object]]) -> dict[str, object]:
+        found: dict[str, object] = {}
+        while self.words:
+            word = self.words.pop(0)
+            if word not in known:
+                raise _WrongError(f"'{word}'", " or ".join(known) or "nothing more")
+            found[word] = known[word]()
+        return found
+
+    # --- plans --------------------------------------------------------------------------------------------------------
+
+    def host(self) -> None:
+        """Host NAME ADDRESS... [forwards] [forgets TIME]."""
+        name = self._name("the name of a host")
+        addresses = []
+        while self.words and self.words[0][0] in "0123456789abcdef:" and self.words[0] not in ("forwards", "forgets"):
+            word = self.words.pop(0)
+            try:
+                ipaddress.ip_interface(word)
+            except ValueError:
+                raise _WrongError(f"'{word}'", "an address with its prefix, such as 10.9.0.1/24") from None
+            addresses.append(word)
+        options = self._options({"forwards": lambda: True, "forgets": self._seconds})
+        forgets = options.get("forgets")
+        self.script.hosts[name] = HostPlan(
+            name, tuple(addresses), "forwards" in options, forgets if isinstance(forgets, float) else None
+        )
+
+    def link(self) -> None:
+        """Link A B and how it behaves."""
+        ends = self._host(), self._host()
+        options = self._options(
+            {
+                "delay": self._seconds,
+                "rate": self._bytes,
+                "loss": self._share,
+                "duplication": self._share,
+                "reordering": self._share,
+                "queue": self._bytes,
+            }
+        )
+        names = {"delay": "delay_s", "queue": "queue_bytes_max"}
+        given: dict[str, Any] = {names.get(name, name): value for name, value in options.items()}
+        config = LinkConfig(**given)
+        self.script.links.append(LinkPlan(ends, config))
+
+    def program(self) -> None:
+        """Program NAME at HOST app PATH [user NUMBER] [unit NAME]."""
+        name = self._name("the name of a program")
+        self._literally("at")
+        host = self._host()
+        self._literally("app")
+        app = self._word("the path of an executable")
+        options = self._options(
+            {"user": lambda: self._integer(0xFFFFFFFF, "a user id"), "unit": lambda: self._word("the name of a unit")}
+        )
+        user, unit = options.get("user", 0), options.get("unit")
+        self.script.programs[name] = ProgramPlan(
+            name, host, app, user if isinstance(user, int) else 0, unit if isinstance(unit, str) else None
+        )
+
+    def tcp(self) -> None:
+        """Tcp HOST OPTION VALUE..., options as `tcp.Config` has them."""
+        options = self.script.options.setdefault(self._host(), {})
+        kinds = {one.name: str(one.type) for one in fields(Config)}
+        while self.words:
+            word = self.words.pop(0)
+            if word not in kinds:
+                raise _WrongError(f"'{word}'", f"an option of TCP: {', '.join(kinds)}")
+            options[word] = self._option(kinds[word])
+        try:
+            Config(**options)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise _WrongError(str(error), "options that a connection could live with") from None
+
+    def _option(self, kind: str) -> object:
+        if kind.startswith("bool"):
+            word = self._word("on or off")
+            if word not in ("on", "off"):
+                raise _WrongError(f"'{word}'", "on or off")
+            return word == "on"
+        if kind.endswith("None") and self.words[:1] == ["none"]:
+            return self.words.pop(0) and None
+        return self._seconds() if kind.startswith("float") else self._bytes()
+
+    def _literally(self, word: str) -> None:
+        found = self._word(word)
+        if found != word:
+            raise _WrongError(f"'{found}'", word)
+
+    def policy(self) -> None:
+        """Policy HOST: in force from the beginning."""
+        host, text = self._policy()
+        self.script.policies[host] = text
+
+    def _policy(self) -> tuple[str, str]:
+        if self.words and self.words[-1].endswith(":"):
+            self.words[-1] = self.words[-1][:-1]
+        host = self._host()
+        text = "\n" * self.place + "\n".join(line for _, line in self.body)
+        self.body = ()
+        return host, text
+
+    # --- statements ---------------------------------------------------------------------------------------------------
+
+    def change(self) -> Happens:
+        """Change HOST: another policy, in the middle of the session."""
+        place = self.place
+        host, text = self._policy()
+        return Happens(place, "policy", (host,), text=text)
+
+    def wait(self) -> Happens:
+        """Wait TIME."""
+        return Happens(self.place, "wait", seconds=self._seconds())
+
+    def cut(self) -> Happens:
+        """Cut A B: pull the cable."""
+        return Happens(self.place, "cut", self._linked())
+
+    def join(self) -> Happens:
+        """Join A B: plug it in again."""
+        return Happens(self.place, "join", self._linked())
+
+    def _linked(self) -> tuple[str, str]:
+        ends = self._host(), self._host()
+        if self.script.links and not any(set(one.ends) == set(ends) for one in self.script.links):
+            raise _WrongError(" ".join(ends), "two hosts with a link between them")
+        return ends
+
+    def crash(self) -> Happens:
+        """Crash HOST."""
+        return Happens(self.place, "crash", (self._host(),))
+
+    def expect(self) -> Happens:
+        """Expect NAME STATE."""
+        name, state = self._name("the name of a socket"), self._word("a state")
+        if state not in State.__members__:
+            raise _WrongError(f"'{state}'", f"a state: {', '.join(State.__members__)}")
+        return Happens(self.place, "expect", (name,), text=state)
+
+    def note(self) -> Happens:
+        """Note TEXT."""
+        text, self.words = " ".join(self.words), []
+        return Happens(self.place, "note", text=text)
+
+    def forge(self) -> Forge:
+        """Forge HOST FLAGS from ADDRESS:PORT to HOST:PORT [sequence N] [acknowledgment N]."""
+        host = self._host()
+        letters = self._word("flags")
+        if letters != "none" and any(letter not in _FLAG_LETTERS for letter in letters):
+            raise _WrongError(f"'{letters}'", "flags as tcpdump writes them: S F R P . U, or none")
+        flags = Flag.NONE
+        for letter in letters if letters != "none" else "":
+            flags |= _FLAG_LETTERS[letter]
+        self._literally("from")
+        source, source_port = self._end_of()
+        self._literally("to")
+        destination, destination_port = self._end_of()
+        number = lambda: self._integer(0xFFFFFFFF, "a number")  # noqa: E731
+        options = self._options({"sequence": number, "acknowledgment": number})
+        return Forge(
+            self.place,
+            host,
+            flags,
+            source,
+            source_port,
+            destination,
+            destination_port,
+            *(value if isinstance(value := options.get(key, 0), int) else 0 for key in ("sequence", "acknowledgment")),
+        )
+
+    def repeat(self) -> Block:
+        """Repeat N [every TIME]: a block."""
+        self._colon()
+        count = self._integer(10_000_000, "how often")
+        every = self._options({"every": self._seconds}).get("every", 0.0)
+        return self._block(count=count, every_s=every if isinstance(every, float) else 0.0, beside=False)
+
+    def beside(self) -> Block:
+        """Beside: a block."""
+        return self._block(count=1, every_s=0.0, beside=True)
+
+    def _colon(self) -> None:
+        if not self.words or not self.words[-1].endswith(":"):
+            raise _WrongError("no colon", "a colon at the end, and a block below")
+        self.words[-1] = self.words[-1][:-1]
+        if not self.words[-1]:
+            self.words.pop()
+
+    def _block(self, *, count: int, every_s: float, beside: bool) -> Block:
+        body, self.body = self.body, ()
+        if not body:
+            raise _WrongError("no block below", f"lines that are indented by {len(INDENT)} spaces")
+        block = Block(self.place, beside, count, every_s, body, self.script)
+        statements(block, 0)  # its errors are the file's
+        return block
+
+    def _call(self, text: str) -> Call:
+        program = self.words.pop(0)[:-1]
+        outcome = None
+        if "->" in self.words:
+            at = self.words.index("->")
+            rest, self.words = self.words[at + 1 :], self.words[:at]
+            if len(rest) != 1:
+                raise _WrongError(" ".join(rest) or "nothing", "one word behind ->: an errno's name, or timeout")
+            outcome = rest[0]
+        verb = self._word("a call")
+        if verb not in _CALLS:
+            raise _WrongError(f"'{verb}'", f"a call: {', '.join(_CALLS)}")
+        name = self._name("the name of a socket")
+        given: dict[str, Any] = _CALLS[verb](self)
+        readers: dict[str, Callable[[], object]] = {
+            "within": self._seconds,
+            "backlog": lambda: self._integer(1 << 31, "a backlog"),
+            "from": self._port,
+        }
+        options = self._options({key: readers[key] for key in _CALL_OPTIONS.get(verb, ())})
+        names = {"within": "within_s", "from": "local_port"}
+        given |= {names.get(key, key): value for key, value in options.items()}
+        return Call(self.place, text, program, verb, name, outcome=outcome, **given)
+
+    def to_end(self) -> dict[str, object]:
+        """HOST:PORT."""
+        host, port = self._end_of()
+        return {"host": host, "port": port}
+
+    def to_end_bytes(self) -> dict[str, object]:
+        """HOST:PORT BYTES."""
+        return {**self.to_end(), "byte_count": self._bytes()}
+
+    def of_listener(self) -> dict[str, object]:
+        """Take "from LISTENER"."""
+        self._literally("from")
+        return {"listener": self._name("the name of a listener")}
+
+    def to_bytes(self) -> dict[str, object]:
+        """BYTES."""
+        return {"byte_count": self._bytes()}
+
+    def to_bytes_or_all(self) -> dict[str, object]:
+        """BYTES or all."""
+        if self.words[:1] == ["all"]:
+            self.words.pop(0)
+            return {"byte_count": ALL}
+        return self.to_bytes()
+
+    def to_port(self) -> dict[str, object]:
+        """PORT."""
+        return {"port": self._port()}
+
+    def to_port_or_none(self) -> dict[str, object]:
+        """[PORT]."""
+        return self.to_port() if self.words else {}
+
+    def nothing(self) -> dict[str, object]:
+        """No argument."""
+        return {}
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address: as it is, or as the n-th of a network, "198.51.100.0/24#7"."""
+    network, sharp, number = text.partition("#")
+    try:
+        if not sharp:
+            return ipaddress.ip_address(text.strip("[]"))
+        whole = ipaddress.ip_network(network)
+        return whole[int(number or 0) % whole.num_addresses]
+    except ValueError:
+        raise _WrongError(f"'{text}'", "a host that was named, an address, or NETWORK#NUMBER") from None
+
+
+address_of: Final = _address
+
+_PLANS: Final[Mapping[str, Callable[[_Reader], None]]] = {
+    "host": _Reader.host,
+    "link": _Reader.link,
+    "program": _Reader.program,
+    "tcp": _Reader.tcp,
+    "policy": _Reader.policy,
+}
+_STATEMENTS: Final[Mapping[str, Callable[[_Reader], Statement]]] = {
+    "wait": _Reader.wait,
+    "cut": _Reader.cut,
+    "join": _Reader.join,
+    "crash": _Reader.crash,
+    "change": _Reader.change,
+    "expect": _Reader.expect,
+    "note": _Reader.note,
+    "forge": _Reader.forge,
+    "repeat": _Reader.repeat,
+    "beside:": _Reader.beside,
+}
+_CALLS: Final[Mapping[str, Callable[[_Reader], dict[str, object]]]] = {
+    "bind": _Reader.to_port_or_none,
+    "listen": _Reader.to_port,
+    "connect": _Reader.to_end,
+    "accept": _Reader.of_listener,
+    "send": _Reader.to_bytes,
+    "receive": _Reader.to_bytes_or_all,
+    "shutdown": _Reader.nothing,
+    "close": _Reader.nothing,
+    "reset": _Reader.nothing,
+    "open": _Reader.to_port,
+    "send-to": _Reader.to_end_bytes,
+    "receive-from": _Reader.nothing,
+}
+_CALL_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "listen": ("backlog",),
+    "connect": ("from", "within"),
+    "accept": ("within",),
+    "receive": ("within",),
+    "send": ("within",),
+    "receive-from": ("within",),
+}
