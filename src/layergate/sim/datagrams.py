@@ -18,7 +18,6 @@ from layergate.path import Datagram as Passing
 from layergate.path import Endpoint
 from layergate.path import Host as Role
 from layergate.sim.gate import Where
-from layergate.sim.recording import Indicated
 from layergate.sim.world import Signal
 from layergate.tcp import End
 from layergate.tcp.icmp import Complaint
@@ -39,7 +38,7 @@ class UdpPort:
     local: End
     process: Process
     arrived: Signal
-    held: list[Indicated]
+    binds: list[int]
     received: deque[tuple[bytes, End]] = field(default_factory=deque)
     endpoints: dict[End, Endpoint] = field(default_factory=dict)
     error: int | None = None
@@ -53,11 +52,11 @@ class UdpStack:
         self.host, self.gate = host, host.gate
         self.ports: dict[End, UdpPort] = {}
 
-    def open(self, local: End, process: Process, held: list[Indicated]) -> UdpPort:
+    def open(self, local: End, process: Process, binds: list[int]) -> UdpPort:
         """Open a port. Raises OSError: somebody has it."""
         if local in self.ports:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        port = self.ports[local] = UdpPort(local, process, Signal(self.host.world), held)
+        port = self.ports[local] = UdpPort(local, process, Signal(self.host.world), binds)
         return port
 
     def close(self, port: UdpPort) -> None:
@@ -159,7 +158,7 @@ class UdpStack:
 
     def _where(self, interface: Interface, port: UdpPort, local: End, remote: End, *, inbound: bool) -> Where:
         where = self.host.where(interface, UDP, local, remote, inbound=inbound)
-        where.process, where.held = port.process, port.held
+        where.process, where.binds = port.process, port.binds
         where.flags = Flag.IS_LOOPBACK if interface.index == 1 else Flag(0)
         return where
 

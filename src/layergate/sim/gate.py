@@ -61,7 +61,7 @@ class Where:
     """What is known where something happens: the ends, the owner, the interface, and the flow it is of.
 
     *asked*: the local end that a process asked for, where that is less than what *local* was chosen to be. *implicit*:
-    what is bound is bound by a connect or listen. *held*: the binds of its socket that are held back.
+    what is bound is bound by a connect or listen. *binds*: where the binds of its socket stand that have no role yet.
     """
 
     protocol: int
@@ -75,7 +75,7 @@ class Where:
     flow: int | None = None
     asked: End | None = None
     implicit: bool = False
-    held: list[Indicated] = field(default_factory=list)
+    binds: list[int] = field(default_factory=list)
 
     @property
     def is_v4(self) -> bool:
@@ -176,12 +176,11 @@ class Gate:
             version=self.policy.version,
             fields=tuple(_known_fields(indication.layer.id)),
         )
-        entry = Indicated(self.host, told)
-        if indication.event == Call.BIND.value and where.role is None and told.action is Action.PERMIT:
-            where.held.append(entry)
-        else:
-            self.recording.release(where.held, where.role, where.flow if where.role is Role.CLIENT else None)
-            self.recording.tell(entry)
+        if where.role is not None and where.binds:
+            self.recording.assign(where.binds, where.role, where.flow if where.role is Role.CLIENT else None)
+        place = self.recording.tell(Indicated(self.host, told))
+        if where.role is None and indication.event == Call.BIND and told.action is Action.PERMIT:
+            where.binds.append(place)
         return told
 
 

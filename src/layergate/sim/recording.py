@@ -4,7 +4,7 @@ One `Recording` a world, shared by its hosts, as one kernel's ring is by all tha
 one number at both its ends. Who opened a flow is its client; that end's host tells it (`opened`), or a SYN of somebody
 who is no host here.
 
-- A bind is held back until its socket shows what it is for: it is a client's or a server's from then on.
+- Whose a bind is, a client's or a server's, shows later: it stands where it happened, and is given its role then.
 - What nobody asks for is not kept: without `keeps` only the counts grow, however long a run is.
 
 Source: docs, "Outputs that scripts rely on".
@@ -89,20 +89,23 @@ class Recording:
         number = self._flows.get((protocol, remote, local))
         return (number, Role.SERVER) if number is not None else (None, None)
 
-    def tell(self, entry: Entry) -> None:
-        """Take *entry* in."""
+    def tell(self, entry: Entry) -> int:
+        """Take *entry* in; return its place, by which `assign` finds it."""
         self.counts[type(entry).__name__] += 1
         if isinstance(entry, Indicated):
             self.counts[str(entry.decided.action)] += 1
         if self.keeps:
             self.entries.append(entry)
+        return len(self.entries) - 1
 
-    def release(self, held: list[Indicated], role: Role | None, flow: int | None) -> None:
-        """Tell the binds in *held*, whose socket has shown its role, and forget that they were held."""
-        for one in held:
+    def assign(self, binds: list[int], role: Role, flow: int | None) -> None:
+        """Give the binds at the places in *binds* the role that their socket has shown, and its flow."""
+        for place in binds if self.keeps else ():
+            one = self.entries[place]
+            assert isinstance(one, Indicated)
             indication = replace(one.decided.indication, host=role, flow=flow)
-            self.tell(Indicated(one.host, replace(one.decided, indication=indication)))
-        held.clear()
+            self.entries[place] = Indicated(one.host, replace(one.decided, indication=indication))
+        binds.clear()
 
     @property
     def indications(self) -> list[Decided]:

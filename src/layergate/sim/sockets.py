@@ -29,7 +29,6 @@ from layergate.model import Action, Flag, Process
 from layergate.path import Call, Endpoint, Step, walk
 from layergate.path import Host as Role
 from layergate.sim.gate import Where
-from layergate.sim.recording import Indicated
 from layergate.sim.streams import EPHEMERAL, Half, ListenerSocket
 from layergate.sim.world import Signal
 from layergate.tcp import Address, End, State, WrongStateError
@@ -77,7 +76,7 @@ class _Socket:
         self.asked: End | None = None
         self.bound: End | None = None
         self.is_open = True
-        self._held: list[Indicated] = []
+        self._binds: list[int] = []
         self._role: Role | None = None
         self._flow: int | None = None
         self._endpoint = Endpoint()
@@ -93,7 +92,7 @@ class _Socket:
             flow=self._flow,
             asked=asked,
             implicit=self.asked is None,
-            held=self._held,
+            binds=self._binds,
         )
 
     def _pass(self, step: Step, where: Where) -> None:
@@ -122,12 +121,9 @@ class _Socket:
         self.bound = chosen
 
     def _release(self) -> None:
-        """Tell the end of what was bound; or, where nothing was, what is still held."""
-        gate = self.host.gate
+        """Tell the end of what was bound."""
         if self.bound is not None:
-            gate.passes(Call.RELEASE, self._endpoint, self._where(self.bound))
-        else:
-            gate.recording.release(self._held, self._role, self._flow)
+            self.host.gate.passes(Call.RELEASE, self._endpoint, self._where(self.bound))
 
 
 class TcpSocket(_Socket):
@@ -344,7 +340,7 @@ class UdpSocket(_Socket):
         """
         self._bind(address, port, self._choose)
         assert self.bound is not None
-        self._port = self.host.udp.open(self.bound, self.process, self._held)
+        self._port = self.host.udp.open(self.bound, self.process, self._binds)
 
     def _choose(self, asked: End) -> int:
         ports = self.host.udp.ports
@@ -365,7 +361,7 @@ class UdpSocket(_Socket):
         if self._port is None:
             anywhere = End(type(remote.address)(0), 0)
             own = End(anywhere.address, self._choose(anywhere))
-            self._port = self.host.udp.open(own, self.process, self._held)
+            self._port = self.host.udp.open(own, self.process, self._binds)
         elif self._port.error is not None:
             number, self._port.error = self._port.error, None
             raise fail(number)

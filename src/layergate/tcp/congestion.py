@@ -90,7 +90,7 @@ class NewReno:
             self.cwnd += 1
 
     def duplicate(self, una: int, end: int, flight: int) -> bool:
-        """Take a duplicate ACK of *una* in; *flight* segments are out, up to *end*. Return whether the first is lost."""
+        """Take a duplicate ACK in, with *flight* segments out up to *end*; return whether the first of them is lost."""
         self.duplicates = min(self.duplicates + 1, flight)
         if self.phase is not Phase.OPEN or self.duplicates < self._config.duplicate_acks or una <= self.recover:
             return False
