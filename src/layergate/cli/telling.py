@@ -22,7 +22,7 @@ from layergate.model.lines import indication_line, process_line
 from layergate.policyfile import load_file
 
 _ROW: Final = "{time:>10}  {host:<6}  {flow:>4}  {event:<11}  {layer:<34}  {action}  {what}"
-_HEAD: Final = (
+HEAD: Final = (
     "   seconds  host    flow  event        layer                               action  decided by; connection; process"
 )
 
@@ -43,9 +43,9 @@ class Teller:
             self.counts["indications"] += 1
             self.counts["blocked" if told.action is Action.BLOCK else "permitted"] += 1
             if self.is_json:
-                output.json_line(_indication(told))
+                output.json_line(line_of(told))
             else:
-                self._row(_shown(told))
+                self._row(row_of(told))
         else:
             self.counts["drops"] += 1
             if self.is_json:
@@ -56,7 +56,7 @@ class Teller:
     def _row(self, row: str) -> None:
         if not self._headed:
             self._headed = True
-            sys.stdout.write(output.paint(_HEAD, "dim") + "\n")
+            sys.stdout.write(output.paint(HEAD, "dim") + "\n")
         sys.stdout.write(row + "\n")
 
     def losses(self, lost: int) -> None:
@@ -96,7 +96,8 @@ class Teller:
         )
 
 
-def _indication(told: Decided) -> dict[str, object]:
+def line_of(told: Decided) -> dict[str, object]:
+    """Return an indication as a line for programs."""
     return indication_line(
         told.indication,
         action=told.action,
@@ -127,7 +128,8 @@ def _drop(told: Drop) -> dict[str, object]:
     }
 
 
-def _shown(told: Decided) -> str:
+def row_of(told: Decided) -> str:
+    """Return an indication as a line for people, below `HEAD`."""
     one = told.indication
     blocked = told.action is Action.BLOCK
     decided = ""

@@ -6,7 +6,7 @@ happened. The steps are what the session did; nothing here lists them.
 - A policy is in force when the flow begins, at the hosts that the flow shows: what comes before is the way there.
 - A flow ends where it is blocked, with that filter, and at the layer's discard twin.
 - A flow is authorised again because the policy changed at the layer that authorised it. A policy that does so itself is
-  enough; to any other a filter is added that matches everything there (`ADDED`), and permits or blocks as the flow says.
+  enough; to any other a filter is added that matches everything there (`ADDED`), as the flow says.
 - Termination has no layer of its own: its segments are shown, and the closure and release of both ends.
 
 Source: Microsoft, "TCP Packet Flows", "UDP Packet Flows"; `tcp_flows.json` and `udp_flows.json` of the specification.
@@ -64,7 +64,7 @@ class Stage:
         if task.error is not None:
             raise task.error
 
-    # --- the ways there, and through ------------------------------------------------------------------------------------
+    # --- the ways there, and through ----------------------------------------------------------------------------------
 
     async def open_tcp(self) -> None:
         """The server listens, the client connects."""
@@ -207,9 +207,11 @@ def simulate(name: str, *, seed: int = 0, version: int = 4, policy: Policy | Non
     hosts = {Role.CLIENT: stage.client, Role.SERVER: stage.server}
     for role in documented.shown:
         gate = hosts[role].gate
-        wanted = policy if policy is not None else gate.policy
         again = documented.again if role is Role.SERVER else None
-        gate.put(wanted if again is None or _changes(wanted) else _with(wanted, again))
+        if again is not None and (policy is None or not _changes(policy)):
+            gate.put(_with(policy or Policy(), again))
+        elif policy is not None:
+            gate.put(policy)
     _run_through(stage, documented)
     steps: list[Decided] = []
     names = {hosts[role].name for role in documented.shown}
