@@ -28,7 +28,8 @@ from layergate.tcp.ip import TCP, UDP, IPv4Packet, Malformed, parse_packet
 from layergate.tcp.sequence import MASK
 from layergate.tcp.udp import parse_datagram
 
-_PLAIN: Final = ("segment", "datagram", "data")  # what one packet is called at its layers, if it has no name of its own
+# What one packet is called at its layers, if it has no name of its own.
+_PLAIN: Final = ("segment", "datagram", "data")
 LANE_CHARACTERS_MIN: Final = 30
 _TIME: Final = 11
 _FLAGS: Final = (("S", Flag.SYN), ("F", Flag.FIN), ("R", Flag.RST), ("P", Flag.PSH), (".", Flag.ACK), ("U", Flag.URG))
@@ -129,8 +130,7 @@ def _tcp(segment: Segment, source: object, destination: object, first: dict[tupl
 
 def as_text(made: Sequence[Row], hosts: Sequence[str], *, width: int, paint: Callable[[str, str], str]) -> list[str]:
     """Return the chart as lines of about *width* characters. *paint* colours a text: red, green, dim, bold, yellow."""
-    lane = max((width - _TIME) // len(hosts), _PLAIN: Final = ("segment", "datagram", "data")  # what one packet is called at its layers, if it has no name of its own
-LANE_CHARACTERS_MIN)
+    lane = max((width - _TIME) // len(hosts), LANE_CHARACTERS_MIN)
     lines = [paint("  seconds  " + "".join(name.ljust(lane) for name in hosts).rstrip(), "bold")]
     for row in made:
         if row.to is not None and row.lane is not None and row.to != row.lane:
