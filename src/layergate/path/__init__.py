@@ -20,6 +20,7 @@ from layergate.path.documented import (
 from layergate.path.flows import (
     AUTHORIZED_AT,
     CALL_OF_LAYER,
+    TWINS,
     Call,
     Datagram,
     Delivered,
@@ -43,6 +44,7 @@ __all__ = [
     "DATA",
     "ESTABLISHMENT",
     "NO_LISTENER",
+    "TWINS",
     "UDP_ESTABLISHMENT",
     "UDP_NO_ENDPOINT",
     "Call",

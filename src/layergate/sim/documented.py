@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from layergate.model import Action, Decided, Filter, Policy, Sublayer, layers_named
+from layergate.path import Call
 from layergate.path import Host as Role
 from layergate.sim.host import Host
 from layergate.sim.link import Link, LinkConfig
@@ -213,18 +214,25 @@ def simulate(name: str, *, seed: int = 0, version: int = 4, policy: Policy | Non
         elif policy is not None:
             gate.put(policy)
     _run_through(stage, documented)
+    for role, host in hosts.items():
+        # A bind that was blocked never came to what it was for; here it is known.
+        binds = [
+            place
+            for place, entry in enumerate(stage.recording.entries)
+            if isinstance(entry, Indicated) and entry.host == host.name and entry.decided.indication.event == Call.BIND
+        ]
+        stage.recording.assign(binds, role, None if role is Role.SERVER else 1)
     steps: list[Decided] = []
     names = {hosts[role].name for role in documented.shown}
     for entry in stage.recording.entries[began:]:
         if not isinstance(entry, Indicated) or entry.host not in names:
             continue
         told = entry.decided
+        is_blocked = bool(steps) and steps[-1].action is Action.BLOCK
+        if is_blocked and told.indication.layer.discard_of != steps[-1].indication.layer.name:
+            break  # it has no twin
         steps.append(told)
-        if told.indication.layer.is_discard and len(steps) > 1 and steps[-2].action is Action.BLOCK:
-            break  # where it was blocked
-        if told.action is Action.BLOCK and told.indication.layer.discard_name is None:
-            break
-        if (told.indication.host, told.indication.layer.base) == documented.last:
+        if is_blocked or (told.action is Action.PERMIT and _place(told) == documented.last):
             break
     return Shown(tuple(steps), stage.recording, max(host.gate.policy.version for host in hosts.values()))
 
@@ -235,6 +243,10 @@ def _run_through(stage: Stage, documented: Documented) -> None:
     stage.world.run(until=stage.world.now + LONG_S)
     if task.error is not None and not isinstance(task.error, OSError):
         raise task.error
+
+
+def _place(told: Decided) -> tuple[str | None, str]:
+    return told.indication.host, told.indication.layer.base
 
 
 def _changes(policy: Policy) -> bool:
