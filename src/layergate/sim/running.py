@@ -73,6 +73,8 @@ class Run:
                     forgets_s=plan.forgets_s,
                 )
             self.hosts[name] = boxes[own]
+            if plan.ports is not None:
+                boxes[own].tcp.port_range = plan.ports
         self._links: list[Link] = []
         for link_plan in script.links if not self.loopback else ():
             link = Link(self.world, self.recording, link_plan.ends, link_plan.config)
@@ -142,10 +144,14 @@ class Run:
         if block.beside:
             self._beside.append(self._spawn(statements(block, 0)))
             return
+        began, packets = self.world.now, self.recording.counts["Carried"]
         for number in range(block.count):
             await self._run(statements(block, number), doing)
             if block.every_s:
                 await self.world.sleep(block.every_s)
+        if block.measured:
+            packets = self.recording.counts["Carried"] - packets
+            self._note(f"{block.measured}: {self.world.now - began:.3f} s, {packets} packets")
 
     async def _happen(self, what: Happens) -> None:
         if what.verb == "wait":
@@ -183,10 +189,8 @@ class Run:
         result, error = "", None
         try:
             result = await self._do(call)
-        except TimeoutError:
-            error = "timeout"
-        except OSError as failure:
-            error = errno.errorcode.get(failure.errno or 0, str(failure))
+        except OSError as failure:  # a TimeoutError without errno is ours: ETIMEDOUT has one
+            error = errno.errorcode[failure.errno] if failure.errno else "timeout"
         host = self.script.programs[call.program].host
         self.recording.tell(Called(self.world.now, host, call.text, result, error))
         if call.outcome is not None and call.outcome != error:
@@ -270,9 +274,9 @@ class Run:
 
     def _address(self, host: str) -> Address:
         if host not in self.hosts:
-            return address_of(host)
+            return address_of(host, self.version)
         if self.loopback:
-            return address_of("127.0.0.1" if self.version == 4 else "::1")
+            return address_of("127.0.0.1|::1", self.version)
         return self.hosts[host].address(self.version)
 
     def _forge(self, what: Forge) -> None:

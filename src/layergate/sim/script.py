@@ -17,7 +17,8 @@
 
 `parse` reads it, with every error of a file in one go; `run` (in `running`) plays it. Words:
 
-    host NAME ADDRESS... [forwards] [forgets TIME]     tcp HOST OPTION VALUE...     policy HOST: and indented TOML
+    host NAME ADDRESS... [forwards] [forgets TIME] [ports LOW-HIGH]      tcp HOST OPTION VALUE...
+    policy HOST: and indented TOML, in force from the beginning; change HOST: another one, from here on
     link A B [delay TIME] [rate BYTES] [loss SHARE] [duplication SHARE] [reordering SHARE] [queue BYTES]
     program NAME at HOST app PATH [user NUMBER] [unit NAME]
 
@@ -29,8 +30,10 @@
     wait TIME · cut A B · join A B · crash HOST · expect NAME STATE · note TEXT
     forge HOST FLAGS from ADDRESS:PORT to HOST:PORT [sequence N] [acknowledgment N]
     repeat N [every TIME]: and an indented block, in which {i} counts from 0 · beside: a block that runs beside the rest
+    measure TEXT: a block; a note says how long it took, and how many packets
 
-TIME is 5ms, 2s or 3min; BYTES 500, 64K or 10M; SHARE 1%. An address "198.51.100.0/24#{i}" is the i-th of its network.
+TIME is 5ms, 2s or 3min; BYTES 500, 64K or 10M; SHARE 1%. ADDRESS is one of each family, "198.51.100.7|2001:db8::7"; with
+"198.51.100.0/24#{i}" the i-th of a network. {i} is that of the innermost repeat.
 
 Source: the scenarios in this folder; google/packetdrill for the idea that a scenario is text.
 """
@@ -106,12 +109,14 @@ class Happens:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Statements that are repeated, *count* times, *every_s* apart; or that run beside the rest."""
+    """Statements that are repeated, *count* times, *every_s* apart; or run *beside* the rest; or are *measured*."""
 
     line: int
+    repeats: bool
     beside: bool
     count: int
     every_s: float
+    measured: str
     body: tuple[tuple[int, str], ...]
     script: Script
 
@@ -124,6 +129,7 @@ class HostPlan:
     addresses: tuple[str, ...]
     forwards: bool = False
     forgets_s: float | None = None
+    ports: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +219,11 @@ def _blocks(numbered: list[tuple[int, str]]) -> Iterator[tuple[int, str, tuple[t
 
 
 def statements(block: Block, number: int) -> list[Statement]:
-    """Return a block's statements, with {i} replaced by *number*. Raises PolicyError."""
+    """Return a block's statements; if it repeats, with {i} replaced by *number*. Raises PolicyError."""
     script = Script(block.script.file)
     script.hosts, script.programs = block.script.hosts, block.script.programs
     problems: list[Problem] = []
-    for place, line, body in _blocks([(place, line.replace("{i}", str(number))) for place, line in block.body]):
+    for place, line, body in _blocks(_numbered(block, number)):
         try:
             _Reader(script).read(place, line, body)
         except _WrongError as wrong:
@@ -225,6 +231,19 @@ def statements(block: Block, number: int) -> list[Statement]:
     if problems:
         raise PolicyError(tuple(problems))
     return script.statements
+
+
+def _numbered(block: Block, number: int) -> list[tuple[int, str]]:
+    """Return a block's lines with {i} replaced, but for those of a repeat within: its {i} is its own."""
+    if not block.repeats:
+        return list(block.body)
+    lines, inner = [], False
+    for place, line in block.body:
+        if not line.startswith(" "):
+            inner = line.startswith("repeat ")
+        keeps = inner and line.startswith(" ")
+        lines.append((place, line if keeps else line.replace("{i}", str(number))))
+    return lines
 
 
 class _Reader:
@@ -257,7 +276,7 @@ class _Reader:
             known = ", ".join([*_PLANS, *_STATEMENTS])
             raise _WrongError(f"'{first}'", f"a program that was named, with a colon, or one of {known}")
         if self.body:
-            raise _WrongError("an indented block below it", "only policy, repeat and beside have one")
+            raise _WrongError("an indented block below it", "only policy, change, repeat, beside and measure have one")
 
     # --- words --------------------------------------------------------------------------------------------------------
 
@@ -312,13 +331,20 @@ class _Reader:
     def _port(self) -> int:
         return self._integer(0xFFFF, "a port")
 
+    def _port_range(self) -> tuple[int, int]:
+        word = self._word("LOW-HIGH")
+        low, dash, high = word.partition("-")
+        if not (dash and low.isdecimal() and high.isdecimal() and 0 < int(low) <= int(high) <= 0xFFFF):
+            raise _WrongError(f"'{word}'", "two ports, LOW-HIGH")
+        return int(low), int(high)
+
     def _end_of(self) -> tuple[str, int]:
         word = self._word("HOST:PORT")
         host, colon, port = word.rpartition(":")
         if not colon or not port.isdecimal() or int(port) > 0xFFFF:
             raise _WrongError(f"'{word}'", "HOST:PORT")
         if host not in self.script.hosts:
-            _address(host)
+            _check_address(host)
         return host, int(port)
 
     def _options(self, known: Mapping[str, Callable[[], object]]) -> dict[str, object]:
@@ -336,17 +362,22 @@ class _Reader:
         """Host NAME ADDRESS... [forwards] [forgets TIME]."""
         name = self._name("the name of a host")
         addresses = []
-        while self.words and self.words[0][0] in "0123456789abcdef:" and self.words[0] not in ("forwards", "forgets"):
+        while (
+            self.words
+            and self.words[0][0] in "0123456789abcdef:"
+            and self.words[0] not in ("forwards", "forgets", "ports")
+        ):
             word = self.words.pop(0)
             try:
                 ipaddress.ip_interface(word)
             except ValueError:
                 raise _WrongError(f"'{word}'", "an address with its prefix, such as 10.9.0.1/24") from None
             addresses.append(word)
-        options = self._options({"forwards": lambda: True, "forgets": self._seconds})
-        forgets = options.get("forgets")
+        options: dict[str, Any] = self._options(
+            {"forwards": lambda: True, "forgets": self._seconds, "ports": self._port_range}
+        )
         self.script.hosts[name] = HostPlan(
-            name, tuple(addresses), "forwards" in options, forgets if isinstance(forgets, float) else None
+            name, tuple(addresses), "forwards" in options, options.get("forgets"), options.get("ports")
         )
 
     def link(self) -> None:
@@ -496,12 +527,18 @@ class _Reader:
         """Repeat N [every TIME]: a block."""
         self._colon()
         count = self._integer(10_000_000, "how often")
-        every = self._options({"every": self._seconds}).get("every", 0.0)
-        return self._block(count=count, every_s=every if isinstance(every, float) else 0.0, beside=False)
+        options: dict[str, Any] = self._options({"every": self._seconds})
+        return self._block(repeats=True, count=count, every_s=options.get("every", 0.0))
 
     def beside(self) -> Block:
         """Beside: a block."""
-        return self._block(count=1, every_s=0.0, beside=True)
+        return self._block(beside=True)
+
+    def measure(self) -> Block:
+        """Measure TEXT: a block."""
+        self._colon()
+        text, self.words = " ".join(self.words), []
+        return self._block(measured=text)
 
     def _colon(self) -> None:
         if not self.words or not self.words[-1].endswith(":"):
@@ -510,11 +547,19 @@ class _Reader:
         if not self.words[-1]:
             self.words.pop()
 
-    def _block(self, *, count: int, every_s: float, beside: bool) -> Block:
+    def _block(
+        self,
+        *,
+        repeats: bool = False,
+        count: int = 1,
+        every_s: float = 0.0,
+        beside: bool = False,
+        measured: str = "",
+    ) -> Block:
         body, self.body = self.body, ()
         if not body:
             raise _WrongError("no block below", f"lines that are indented by {len(INDENT)} spaces")
-        block = Block(self.place, beside, count, every_s, body, self.script)
+        block = Block(self.place, repeats, beside, count, every_s, measured, body, self.script)
         statements(block, 0)  # its errors are the file's
         return block
 
@@ -580,19 +625,28 @@ class _Reader:
         return {}
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return an address: as it is, or as the n-th of a network, "198.51.100.0/24#7"."""
-    network, sharp, number = text.partition("#")
+def address_of(text: str, version: int) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the address of IPv*version* that *text* is: as it is, or as the n-th of a network. Raises ValueError."""
+    for one in text.strip("[]").split("|"):
+        network, sharp, number = one.partition("#")
+        if sharp:
+            whole = ipaddress.ip_network(network)
+            found = whole[int(number) % whole.num_addresses]
+        else:
+            found = ipaddress.ip_address(one)
+        if found.version == version:
+            return found
+    raise ValueError(f"{text} has no address of IPv{version}")
+
+
+def _check_address(text: str) -> None:
     try:
-        if not sharp:
-            return ipaddress.ip_address(text.strip("[]"))
-        whole = ipaddress.ip_network(network)
-        return whole[int(number or 0) % whole.num_addresses]
+        for version in (4, 6):
+            address_of(text.replace("{i}", "0"), version)
     except ValueError:
-        raise _WrongError(f"'{text}'", "a host that was named, an address, or NETWORK#NUMBER") from None
+        accepted = "a host that was named, or an address of either family: 198.51.100.0/24#{i}|2001:db8::/64#{i}"
+        raise _WrongError(f"'{text}'", accepted) from None
 
-
-address_of: Final = _address
 
 _PLANS: Final[Mapping[str, Callable[[_Reader], None]]] = {
     "host": _Reader.host,
@@ -612,6 +666,7 @@ _STATEMENTS: Final[Mapping[str, Callable[[_Reader], Statement]]] = {
     "forge": _Reader.forge,
     "repeat": _Reader.repeat,
     "beside:": _Reader.beside,
+    "measure": _Reader.measure,
 }
 _CALLS: Final[Mapping[str, Callable[[_Reader], dict[str, object]]]] = {
     "bind": _Reader.to_port_or_none,

@@ -321,18 +321,23 @@ class TcpStack:
         """Let TCP say what happened, and send what it has to send; then wait for what is next."""
         connection, now = half.connection, self.world.now
         while True:
-            events = connection.events()
-            for event in events:
-                self._hear(half, event)
+            heard = self._hear_all(half)
             segment = connection.dispatch(now)
             if segment is not None:
+                self._hear_all(half)  # what time brought comes before what it makes TCP send
                 self._send(half, segment)
-            elif not events:
+            elif not heard and not self._hear_all(half):
                 break
         if connection.state in _ENDED:
             self._end(half)
         self._wait(half)
         half.changed.fire()
+
+    def _hear_all(self, half: Half) -> bool:
+        events = half.connection.events()
+        for event in events:
+            self._hear(half, event)
+        return bool(events)
 
     def _hear(self, half: Half, event: object) -> None:
         if isinstance(event, StateChanged):
