@@ -31,7 +31,7 @@ from layergate.tcp.udp import parse_datagram
 # What one packet is called at its layers, if it has no name of its own.
 _PLAIN: Final = ("segment", "datagram", "data")
 LANE_CHARACTERS_MIN: Final = 30
-_TIME: Final = 11
+_TIME: Final = 12
 _FLAGS: Final = (("S", Flag.SYN), ("F", Flag.FIN), ("R", Flag.RST), ("P", Flag.PSH), (".", Flag.ACK), ("U", Flag.URG))
 
 
@@ -57,14 +57,17 @@ def rows(entries: Iterable[Entry], hosts: Sequence[str]) -> list[Row]:
     first: dict[tuple[object, ...], int] = {}
     made: list[Row] = []
     group: tuple[object, ...] = ()
+    goes = 0
     for entry in entries:
         if isinstance(entry, Indicated):
             one = entry.decided.indication
             event = "segment" if one.event in _PLAIN else one.event
-            mark = _mark(entry.decided)
-            if (entry.host, event, one.flow, one.time) != group or mark[0] in [known for known, _, _ in made[-1].marks]:
+            mark, way = _mark(entry.decided), _way(entry.decided)
+            same = (entry.host, event, one.flow, one.time) == group
+            if not same or way * goes < 0 or mark[0] in [known for known, _, _ in made[-1].marks]:
                 made.append(Row(one.time, lanes[entry.host], event))
-            group = entry.host, event, one.flow, one.time
+                goes = 0
+            group, goes = (entry.host, event, one.flow, one.time), goes or way
             made[-1].marks.append(mark)
             continue
         group = ()
@@ -89,6 +92,14 @@ def _mark(told: Decided) -> tuple[str, bool, str]:
     one = told.indication
     name = one.layer.base.removeprefix("ALE_") + (" again" if one.reauthorize else "")
     return name, told.action is not Action.BLOCK, f"by '{told.filter.name}'" if told.filter else ""
+
+
+def _way(told: Decided) -> int:
+    """Return 1 for what comes in, -1 for what goes out, 0 for what says neither."""
+    layer, direction = told.indication.layer, told.indication.values.get("DIRECTION")
+    if layer.base.startswith(("INBOUND", "OUTBOUND")):
+        return 1 if layer.base.startswith("INBOUND") else -1
+    return 0 if direction is None or layer.base != "STREAM" else 1 if direction.data else -1
 
 
 def describe(data: bytes, first: dict[tuple[object, ...], int]) -> str:
@@ -131,14 +142,15 @@ def _tcp(segment: Segment, source: object, destination: object, first: dict[tupl
 def as_text(made: Sequence[Row], hosts: Sequence[str], *, width: int, paint: Callable[[str, str], str]) -> list[str]:
     """Return the chart as lines of about *width* characters. *paint* colours a text: red, green, dim, bold, yellow."""
     lane = max((width - _TIME) // len(hosts), LANE_CHARACTERS_MIN)
-    lines = [paint("  seconds  " + "".join(name.ljust(lane) for name in hosts).rstrip(), "bold")]
+    lines = [paint("   seconds  " + "".join(name.ljust(lane) for name in hosts).rstrip(), "bold")]
     for row in made:
         if row.to is not None and row.lane is not None and row.to != row.lane:
-            lines.append(f"{row.time:>9.6f}  " + _arrow(row, len(hosts), lane, paint))
+            lines.append(f"{row.time:>10.6f}  " + _arrow(row, len(hosts), lane, paint))
             continue
-        cells = _cells(row, lane if row.lane != len(hosts) - 1 else max(lane, width - _TIME - lane * (len(hosts) - 1)))
+        rest = max(lane, width - _TIME - lane * (len(hosts) - 1))
+        cells = _cells(row, width if row.lane is None else rest if row.lane == len(hosts) - 1 else lane)
         for number, (plain, shown) in enumerate(cells):
-            time = f"{row.time:>9.6f}  " if not number else " " * _TIME
+            time = f"{row.time:>10.6f}  " if not number else " " * _TIME
             if row.lane is None:
                 lines.append(time + paint(f"── {plain} ".ljust(lane * len(hosts), "─"), "yellow"))
                 continue

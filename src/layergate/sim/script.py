@@ -32,7 +32,7 @@
     repeat N [every TIME]: and an indented block, in which {i} counts from 0 · beside: a block that runs beside the rest
     measure TEXT: a block; a note says how long it took, and how many packets
 
-TIME is 5ms, 2s or 3min; BYTES 500, 64K or 10M; SHARE 1%. ADDRESS is one of each family, "198.51.100.7|2001:db8::7"; with
+TIME is 5ms, 2s or 3min; BYTES 500, 64K, 10M; SHARE 1%. ADDRESS is one of each family, "198.51.100.7|2001:db8::7"; with
 "198.51.100.0/24#{i}" the i-th of a network. {i} is that of the innermost repeat.
 
 Source: the scenarios in this folder; google/packetdrill for the idea that a scenario is text.

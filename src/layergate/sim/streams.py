@@ -370,8 +370,8 @@ class TcpStack:
     def _end(self, half: Half) -> None:
         if not half.is_closed:
             half.is_closed = True
-            # A connection that was never established from outside was no socket yet: nothing closes.
-            if half.role is Role.CLIENT or any(one.old is State.SYN_RECEIVED for one in half.history[1:]):
+            # What was never established from outside was no socket yet: nothing closes.
+            if half.role is Role.CLIENT or any(one.new is State.ESTABLISHED for one in half.history):
                 self.gate.passes(Call.CLOSURE, half.endpoint, half.where(inbound=False))
             self.gate.flows.close(half.where(inbound=False).key)
         if half.connection.state is State.CLOSED:
