@@ -9,7 +9,7 @@ A call or a packet passes its layers from the top down on the way out and from t
     TCP segment
     sent       [STREAM], OUTBOUND_TRANSPORT, OUTBOUND_IPPACKET
     received   INBOUND_IPPACKET, INBOUND_TRANSPORT, [AUTH_RECV_ACCEPT: a SYN], [STREAM]
-               INBOUND_IPPACKET, INBOUND_TRANSPORT_DISCARD where nobody has the port
+               INBOUND_IPPACKET, INBOUND_TRANSPORT_DISCARD where nobody has the port; a RST the first alone
 
     datagram of any other protocol
     sent       [connect, FLOW_ESTABLISHED: the first], DATAGRAM_DATA, OUTBOUND_TRANSPORT, OUTBOUND_IPPACKET
@@ -274,7 +274,8 @@ def _segment_layers(segment: Segment, endpoint: Endpoint) -> Collection[str]:
     if not segment.inbound:
         return (*again, *stream, "OUTBOUND_TRANSPORT", "OUTBOUND_IPPACKET")
     if not endpoint.has_socket:
-        return ("INBOUND_IPPACKET", "INBOUND_TRANSPORT_DISCARD")
+        # A RST to nobody is answered by nothing: there is nothing to keep in.
+        return ("INBOUND_IPPACKET",) if flags & TcpFlag.RST else ("INBOUND_IPPACKET", "INBOUND_TRANSPORT_DISCARD")
     if flags & _OPENS == TcpFlag.SYN and TcpFlag.ACK not in flags:
         again = () if endpoint.authorized else ("ALE_AUTH_RECV_ACCEPT",)
     return ("INBOUND_IPPACKET", "INBOUND_TRANSPORT", *again, *stream)

@@ -3,8 +3,6 @@
 What a call waits for passes in the world's time. A call that fails goes into the recording, and the scenario goes on,
 unless it said how the call was to end: then anything else is an error of the scenario. So is a call that waits for what
 never comes. After the last statement the world goes on for a moment, as a trace does.
-
-`loopback`: all hosts are one, and speak over loopback, as programs of one machine do that a live trace looks at.
 Source: `script` has the words.
 """
 
@@ -29,7 +27,6 @@ from layergate.tcp.ip import TCP, compose_packet, make_packet
 LINGER_S: Final = 2.0
 LASTS_S_MAX: Final = 7 * 86400.0
 """A scenario that takes longer goes in circles."""
-BOX: Final = "box"
 _PATTERN: Final = bytes(range(33, 127))
 RECEIVED_AT_ONCE: Final = 1 << 16
 
@@ -49,7 +46,6 @@ class Run:
     seed: int = 0
     version: int = 4
     policy: Policy | None = None
-    loopback: bool = False
     recording: Recording = field(default_factory=Recording)
     hosts: dict[str, Host] = field(default_factory=dict)
     sockets: dict[str, TcpSocket | UdpSocket] = field(default_factory=dict)
@@ -58,25 +54,21 @@ class Run:
         """Make the hosts. Raises PolicyError."""
         self.world = World(self.seed)
         script = self.script
-        boxes: dict[str, Host] = {}
         for name, plan in script.hosts.items():
-            own = BOX if self.loopback else name
-            if own not in boxes:
-                text = script.policies.get(name)
-                boxes[own] = Host(
-                    self.world,
-                    self.recording,
-                    own,
-                    policy=self.policy if text is None else self._load(text),
-                    config=Config(**script.options.get(name, {})),  # type: ignore[arg-type]
-                    forwards=plan.forwards,
-                    forgets_s=plan.forgets_s,
-                )
-            self.hosts[name] = boxes[own]
+            text = script.policies.get(name)
+            self.hosts[name] = host = Host(
+                self.world,
+                self.recording,
+                name,
+                policy=self.policy if text is None else self._load(text),
+                config=Config(**script.options.get(name, {})),  # type: ignore[arg-type]
+                forwards=plan.forwards,
+                forgets_s=plan.forgets_s,
+            )
             if plan.ports is not None:
-                boxes[own].tcp.port_range = plan.ports
+                host.tcp.port_range = plan.ports
         self._links: list[Link] = []
-        for link_plan in script.links if not self.loopback else ():
+        for link_plan in script.links:
             link = Link(self.world, self.recording, link_plan.ends, link_plan.config)
             self._links.append(link)
             for end, name in enumerate(link_plan.ends):
@@ -275,8 +267,6 @@ class Run:
     def _address(self, host: str) -> Address:
         if host not in self.hosts:
             return address_of(host, self.version)
-        if self.loopback:
-            return address_of("127.0.0.1|::1", self.version)
         return self.hosts[host].address(self.version)
 
     def _forge(self, what: Forge) -> None:

@@ -136,6 +136,7 @@ class TcpSocket(_Socket):
         self.half = half
         self.listener: ListenerSocket | None = None
         self._is_child = half is not None
+        self._taken: End | None = None
 
     @property
     def state(self) -> State:
@@ -152,7 +153,11 @@ class TcpSocket(_Socket):
         Raises OSError: EADDRINUSE, EADDRNOTAVAIL, EINVAL, a block.
         """
         self._bind(address, port, self._choose)
+        self._take()
+
+    def _take(self) -> None:
         assert self.bound is not None
+        self._taken = self.bound
         self.host.tcp.bound.add(self.bound)
 
     def _choose(self, asked: End) -> int:
@@ -163,7 +168,6 @@ class TcpSocket(_Socket):
 
     def listen(self, backlog: int = 128) -> None:
         """Listen. Raises OSError. A block at AUTH_LISTEN is heard by `accept`, as the kernel has it."""
-        self._role = Role.SERVER
         tcp = self.host.tcp
         anywhere = End(ipaddress.IPv4Address(0), 0)
         chosen = self.bound or End(anywhere.address, tcp.free_port(anywhere))
@@ -171,12 +175,13 @@ class TcpSocket(_Socket):
         try:
             for step in steps:
                 if step.event == Call.LISTEN:
+                    self._role = Role.SERVER
                     self.bound = self.asked = chosen
                 self._pass(step, self._where(chosen, asked=None if self.bound else anywhere))
         except OSError:
             self._close_listener()
             return
-        tcp.bound.add(chosen)
+        self._take()
         self.listener = tcp.listen(chosen, backlog, self.process)
 
     async def accept(self, *, within_s: float | None = None) -> TcpSocket:
@@ -212,11 +217,11 @@ class TcpSocket(_Socket):
             local = End(own, bound.port if bound else tcp.free_port(End(own, 0), remote))
         except OSError:
             local = End(own, 0)  # it is heard when the call is authorised
-        self._role = Role.CLIENT
-        self._flow = self.host.recording.open(TCP, local, remote)
         asked = self.asked or End(type(own)(0), 0)
         self.host.gate.flows.close(Where(TCP, local, remote).key)
         for step in walk(Call.CONNECT, self._endpoint):
+            if step.event == Call.CONNECT and self._flow is None:
+                self._role, self._flow = Role.CLIENT, self.host.recording.open(TCP, local, remote)
             self._pass(step, self._where(local, remote, asked=bound or asked))
             if step.layer == "ALE_RESOURCE_ASSIGNMENT":
                 self.bound = asked
@@ -224,6 +229,7 @@ class TcpSocket(_Socket):
             self.host.gate.flows.close(Where(TCP, local, remote).key)
             raise fail(errno.EADDRNOTAVAIL)
         self.bound = local
+        assert self._flow is not None
         self.half = tcp.connect(local, remote, self.process, self._flow, interface)
         return self.half
 
@@ -285,8 +291,8 @@ class TcpSocket(_Socket):
         self.is_open = False
         if not self._is_child:
             self._release()
-        if self.bound is not None:
-            self.host.tcp.bound.discard(self.bound)
+        if self._taken is not None:
+            self.host.tcp.bound.discard(self._taken)
         if self.listener is not None:
             self._close_listener()
         if self.half is not None:

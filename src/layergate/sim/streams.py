@@ -9,7 +9,8 @@ One order holds for every segment, and for what it brings about:
 
 - A block at the layer that authorised the flow, at FLOW_ESTABLISHED or at STREAM resets the connection: its process
   hears ECONNABORTED, its peer a RST. A block of a packet drops the packet, and TCP sends it again as it does.
-- A connection's end is indicated once, when it is CLOSED or enters TIME_WAIT, as Linux closes the socket then.
+- A connection's end is indicated once, when Linux closes its socket: when it is CLOSED, enters TIME_WAIT, or is in
+  FIN_WAIT_2 with nobody who holds it. A process that ends it by a RST closes first; a block, and keepalive, send first.
 - A listener that AUTH_LISTEN blocks is destroyed: what was bound stays bound, and nobody listens.
 
 Source: docs, "The kernel" (what a block does); Linux 6.18, net/ipv4/tcp_ipv4.c (tcp_v4_rcv).
@@ -41,6 +42,7 @@ from layergate.tcp import (
     State,
     StateChanged,
     Unreachable,
+    Vanished,
     compose_segment,
     parse_segment,
     reset_for,
@@ -70,7 +72,8 @@ _UNREACHABLE: Final = {
 class Half:
     """One host's half of a connection: TCP's, and what the gate must know of it.
 
-    *error*: what its process is to hear, an errno, once. *listener*: whose child it is.
+    *error*: what its process is to hear, an errno, once. *listener*: whose child it is. *resets_first*: its end is told
+    after the RST that it sends, not before.
     """
 
     connection: Connection
@@ -84,6 +87,7 @@ class Half:
     error: int | None = None
     history: list[StateChanged] = field(default_factory=list)
     is_closed: bool = False
+    resets_first: bool = False
     _high: int | None = None
     timer: Event | None = None
 
@@ -167,9 +171,9 @@ class TcpStack:
 
     def connect(self, local: End, remote: End, process: Process, flow: int, interface: Interface) -> Half:
         """Begin a connection that is authorised; its SYN leaves at once."""
-        now = self.world.now
+        sequence, stamp = self._start(local, remote)
         connection = Connection.connect(
-            interface.config, local, remote, sequence=self.host.random.getrandbits(32), now=now
+            interface.config, local, remote, sequence=sequence, now=self.world.now, stamp=stamp
         )
         half = Half(
             connection, interface, Endpoint(Role.CLIENT, bound=True), Role.CLIENT, flow, process, Signal(self.world)
@@ -177,6 +181,15 @@ class TcpStack:
         self.halves[local, remote] = half
         self.pump(half)
         return half
+
+    def _start(self, local: End, remote: End) -> tuple[int, int]:
+        """Return the first sequence number between these ends now, and what their timestamps count from.
+
+        Both grow with time, so that a later connection between the same ends is told from an earlier one (RFC 9293,
+        3.4.1; RFC 6528): the number by one each 4 microseconds.
+        """
+        chance = self.world.random(f"ends {local} {remote}")
+        return (chance.getrandbits(32) + int(self.world.now / 4e-6)) & 0xFFFFFFFF, chance.getrandbits(32)
 
     def listen(self, local: End, backlog: int, process: Process) -> ListenerSocket:
         """Listen at *local*."""
@@ -302,9 +315,9 @@ class TcpStack:
     ) -> None:
         assert where.remote is not None
         assert where.flow is not None
-        sequence = self.host.random.getrandbits(32)
+        sequence, stamp = self._start(where.local, where.remote)
         connection = socket.listener.open(
-            syn, where.local, where.remote, interface.config, sequence=sequence, now=self.world.now
+            syn, where.local, where.remote, interface.config, sequence=sequence, now=self.world.now, stamp=stamp
         )
         if connection is None:
             return
@@ -322,14 +335,15 @@ class TcpStack:
         connection, now = half.connection, self.world.now
         while True:
             heard = self._hear_all(half)
+            if connection.state is State.CLOSED and not half.resets_first:
+                self._close(half)
             segment = connection.dispatch(now)
             if segment is not None:
                 self._hear_all(half)  # what time brought comes before what it makes TCP send
                 self._send(half, segment)
             elif not heard and not self._hear_all(half):
                 break
-        if connection.state in _ENDED:
-            self._end(half)
+        self._end(half)
         self._wait(half)
         half.changed.fire()
 
@@ -355,6 +369,7 @@ class TcpStack:
             if self.gate.passes(Delivered(), half.endpoint, half.where(inbound=True)) is not None:
                 self._abort(half)
         elif not isinstance(event, EndOfStream):
+            half.resets_first = half.resets_first or isinstance(event, Vanished)
             half.error = half.error or _errno_of(event, half.history)
 
     def reset(self, half: Half) -> None:
@@ -364,18 +379,24 @@ class TcpStack:
 
     def _abort(self, half: Half) -> None:
         if half.connection.state not in _ENDED:
-            half.error = errno.ECONNABORTED
+            half.error, half.resets_first = errno.ECONNABORTED, True
             half.connection.abort(self.world.now)
 
     def _end(self, half: Half) -> None:
-        if not half.is_closed:
-            half.is_closed = True
-            # What was never established from outside was no socket yet: nothing closes.
-            if half.role is Role.CLIENT or any(one.new is State.ESTABLISHED for one in half.history):
-                self.gate.passes(Call.CLOSURE, half.endpoint, half.where(inbound=False))
-            self.gate.flows.close(half.where(inbound=False).key)
-        if half.connection.state is State.CLOSED:
+        connection = half.connection
+        if connection.state in _ENDED or (connection.state is State.FIN_WAIT_2 and connection.is_orphan):
+            self._close(half)
+        if connection.state is State.CLOSED:
             self._forget(half)
+
+    def _close(self, half: Half) -> None:
+        """Tell the end of a connection, once; what was never established from outside was no socket yet."""
+        if half.is_closed:
+            return
+        half.is_closed = True
+        if half.role is Role.CLIENT or any(one.new is State.ESTABLISHED for one in half.history):
+            self.gate.passes(Call.CLOSURE, half.endpoint, half.where(inbound=False))
+        self.gate.flows.close(half.where(inbound=False).key)
 
     def _wait(self, half: Half) -> None:
         due = half.connection.poll_at()

@@ -17,6 +17,7 @@ from layergate.tcp.checksum import Address
 
 _HEADERS_V4: Final = 20 + 20  # IP and TCP without options: what the MSS leaves out (RFC 9293, 3.7.1)
 _HEADERS_V6: Final = 40 + 20
+_PACKET_BYTES_MAX_V4: Final = 0xFFFF  # Linux's IPV4_MAX_PMTU: less than loopback's MTU
 MSS_DEFAULT_V4: Final = 536
 """What a peer takes that sends no MSS option (RFC 9293, 3.7.1)."""
 MSS_DEFAULT_V6: Final = 1220
@@ -120,7 +121,9 @@ class Config:
         """Return the MSS to ask for, of *address*'s family."""
         if self.mss is not None:
             return self.mss
-        return self.mtu - (_HEADERS_V4 if isinstance(address, IPv4Address) else _HEADERS_V6)
+        if isinstance(address, IPv4Address):
+            return min(self.mtu, _PACKET_BYTES_MAX_V4) - _HEADERS_V4
+        return self.mtu - _HEADERS_V6
 
     def give_up_after_s(self, retries: int) -> float:
         """Return how long *retries* timeouts take, each twice the one before, from the least to the longest.

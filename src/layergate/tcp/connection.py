@@ -95,14 +95,18 @@ class End:
 
 
 class Connection:
-    """One connection, made by `connect` or `accept`. *sequence*: its first sequence number."""
+    """One connection, made by `connect` or `accept`.
 
-    def __init__(self, config: Config, local: End, remote: End, *, sequence: int, now: float) -> None:
+    *sequence*: its first sequence number; *stamp*: what is added to the milliseconds that its timestamps tell.
+    """
+
+    def __init__(self, config: Config, local: End, remote: End, *, sequence: int, now: float, stamp: int = 0) -> None:
         self.config, self.local, self.remote = config, local, remote
         self.state = State.CLOSED
         self.failure: Failure | None = None
         self.is_orphan = False
         self.iss = sequence
+        self._stamp_offset = stamp
         self.irs: int | None = None
         self.opened = self.changed = now
         self.segments_out = self.segments_in = 0
@@ -129,17 +133,19 @@ class Connection:
         self._invalid_answered = -1e9
 
     @classmethod
-    def connect(cls, config: Config, local: End, remote: End, *, sequence: int, now: float) -> Self:
+    def connect(cls, config: Config, local: End, remote: End, *, sequence: int, now: float, stamp: int = 0) -> Self:
         """Return a connection that is being opened from here: `dispatch` gives its SYN."""
-        self = cls(config, local, remote, sequence=sequence, now=now)
+        self = cls(config, local, remote, sequence=sequence, now=now, stamp=stamp)
         self._move(Cause.CONNECT, now)
         self._handshake_due = True
         return self
 
     @classmethod
-    def accept(cls, config: Config, local: End, remote: End, syn: Segment, *, sequence: int, now: float) -> Self:
+    def accept(
+        cls, config: Config, local: End, remote: End, syn: Segment, *, sequence: int, now: float, stamp: int = 0
+    ) -> Self:
         """Return a connection that *syn* opens: `dispatch` gives its SYN-ACK."""
-        self = cls(config, local, remote, sequence=sequence, now=now)
+        self = cls(config, local, remote, sequence=sequence, now=now, stamp=stamp)
         self._is_passive = True
         self.state = State.LISTEN  # the listener's, whose row of the table it is
         self._learn(syn)
@@ -627,8 +633,8 @@ class Connection:
         )
 
     def _stamp(self, now: float) -> int:
-        """Return the time as the timestamps option has it: milliseconds, from a start that differs by connection."""
-        return (int(now * _MS) + self.iss) & MASK
+        """Return the time as the timestamps option has it: milliseconds."""
+        return (int(now * _MS) + self._stamp_offset) & MASK
 
     def _answer_by_reset(self) -> None:
         self._reset = Segment(

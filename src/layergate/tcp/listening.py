@@ -49,7 +49,15 @@ class Listener:
         return len(self._accepted) > self.backlog
 
     def open(
-        self, syn: Segment, local: End, remote: End, config: Config | None = None, *, sequence: int, now: float
+        self,
+        syn: Segment,
+        local: End,
+        remote: End,
+        config: Config | None = None,
+        *,
+        sequence: int,
+        now: float,
+        stamp: int = 0,
     ) -> Connection | None:
         """Return the connection that *syn* opens; None where there is no room, which is counted.
 
@@ -63,7 +71,9 @@ class Listener:
         if len(self.half_open) >= self.backlog or most - len(self.half_open) < most >> 2:
             self.drops += 1
             return None
-        connection = Connection.accept(config or self.config, local, remote, syn, sequence=sequence, now=now)
+        connection = Connection.accept(
+            config or self.config, local, remote, syn, sequence=sequence, now=now, stamp=stamp
+        )
         self.half_open.add(connection)
         return connection
 
