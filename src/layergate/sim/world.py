@@ -141,6 +141,11 @@ class World:
         self.at(self.now, task.step)
         return task
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is to happen within the next hundredth of a second."""
+        return not self._events or self._events[0].time > self.now + 0.01
+
     async def sleep(self, delay_s: float) -> None:
         """Wait for *delay_s* seconds."""
         signal = Signal(self)
