@@ -292,7 +292,8 @@ class TcpStack:
         if socket is not None and flow is not None:
             self._open(socket, interface, endpoint, segment, where)
         else:
-            answer = reset_for(segment)
+            # A listener answers an ACK so, and says nothing to what is neither that nor a SYN.
+            answer = reset_for(segment) if socket is None or segment.flags & Control.ACK else None
             if answer is not None:
                 self._send_kernels(interface, local, remote, answer, endpoint)
 

@@ -365,6 +365,11 @@ class Connection:
         if not receiver.accepts(start, end):
             self._not_acceptable(segment, now)
             return
+        if opening and self._is_passive and flags & (Flag.RST | Flag.SYN):
+            # Not worth a question while nothing was said yet: the peer has changed its mind (tcp_check_req).
+            self._reset = reset_for(segment)
+            self._fail(Reset(now), Cause.RST if flags & Flag.RST else Cause.ABORT, now)
+            return
         if flags & Flag.RST:
             self._by_reset(start, now)
             return
@@ -433,8 +438,8 @@ class Connection:
     def _take_ack(self, segment: Segment, ack: int, now: float) -> bool:
         """Take the acknowledgment in; return whether the rest of the segment is to be looked at."""
         sender = self._sender
-        if ack > sender.nxt:
-            self._ask_again(segment, now)  # of something that was never sent
+        if ack > sender.nxt or ack < sender.una_least:
+            self._ask_again(segment, now)  # of something that was never sent, or long ago (RFC 5961, 5.2)
             return False
         window = segment.window << self._peer_shift
         sequence = unwrap(segment.sequence, self._receiver.nxt)
@@ -472,7 +477,8 @@ class Connection:
             self._fail(Reset(now), Cause.DATA_AFTER_CLOSE, now)
             return
         if self.state not in _READS:
-            receiver.ack_at = now  # nothing can be new behind a FIN
+            if self.state is State.TIME_WAIT or start < receiver.nxt:
+                receiver.ack_at = now  # what was sent again; what lies behind the FIN is nothing
             return
         had_ended = receiver.has_ended
         grown = receiver.take(start, payload, fin=fin, now=now)
@@ -579,12 +585,12 @@ class Connection:
             return reset
         if self._handshake_due:
             return self._handshake(now)
-        if self.state in (State.CLOSED, State.LISTEN, *_OPENING):
+        if self.state in (State.CLOSED, State.LISTEN, State.SYN_SENT):
             return None
         if self._keepalive_due or (self._is_live and self._sender.take_probe(now)):
             self._keepalive_due = False
             return self._make(Flag.ACK, self._sender.una - 1, now)
-        piece = self._sender.next_piece(now) if self.state is not State.TIME_WAIT else None
+        piece = self._sender.next_piece(now) if self._is_live else None
         if piece is not None:
             flags = Flag.ACK | (Flag.PSH if piece.pushes else Flag.NONE) | (Flag.FIN if piece.fin else Flag.NONE)
             if piece.payload:

@@ -70,6 +70,7 @@ class Sender:
         "_probes",
         "_sent",
         "_small_end",
+        "_start",
         "_timer",
         "_wants_probe",
         "_window_max",
@@ -103,7 +104,7 @@ class Sender:
         self._lost: deque[_Sent] = deque()  # of these, what is to be sent again, in order
         self._at_once = False
         self._fin_at: int | None = None  # once it was sent
-        self._small_end = start
+        self._small_end = self._start = start
         self._timer: float | None = None
         self._probes = 0
         self._wants_probe = False
@@ -127,6 +128,11 @@ class Sender:
     def room(self) -> int:
         """How many bytes the buffer takes."""
         return max(self._config.send_buffer_bytes - len(self._buffer), 0)
+
+    @property
+    def una_least(self) -> int:
+        """The oldest acknowledgment that may still be on its way: no older than the largest window (RFC 5961, 5.2)."""
+        return max(self.una - self._window_max, self._start)
 
     @property
     def in_flight(self) -> int:
