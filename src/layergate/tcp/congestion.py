@@ -50,7 +50,7 @@ class NewReno:
         self.ssthresh = SSTHRESH_MAX
         self.phase = Phase.OPEN
         self.duplicates = 0
-        self.recover = start
+        self.recover = start - 1  # the first window's losses are nobody's old news
         self._gained = 0
 
     def established(self, *, syn_losses: int) -> None:

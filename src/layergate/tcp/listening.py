@@ -2,9 +2,9 @@
 
     SYN ──→ SYN queue (SYN_RECEIVED) ──ACK──→ accept queue (ESTABLISHED) ──accept──→ the process
 
-- The backlog, cut to `somaxconn`, bounds both. The accept queue holds one more than that (Linux tests for "more than").
-- A SYN is dropped while the accept queue is full, while as many are half open as the backlog says, or while three
-  quarters of `syn_backlog_max` are; the peer sends it again, and believes that the network is slow.
+- The backlog, cut to `somaxconn`, bounds both. Each queue holds one more than that (Linux tests for "more than").
+- A SYN is dropped while either queue is full, or while more than three quarters of `syn_backlog_max` are half open; the
+  peer sends it again, and believes that the network is slow.
 - An ACK that would complete a handshake while the accept queue is full is dropped: the peer believes that it is
   connected, this end doesn't; the SYN-ACK is sent again, until there is room or it is given up. With
   `abort_on_overflow` it is answered by a RST instead.
@@ -13,7 +13,7 @@ Worked example: a backlog of 1. Two clients connect and wait in the accept queue
 its SYN come while there was room, and its ACK after the second one's, its ACK would be dropped.
 
 Source: Linux 6.18, net/ipv4/tcp_input.c (tcp_conn_request), tcp_minisocks.c (tcp_check_req), include/net/sock.h
-(sk_acceptq_is_full); tcp_syncookies off.
+(sk_acceptq_is_full), include/net/inet_connection_sock.h (inet_csk_reqsk_queue_is_full); tcp_syncookies off.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Listener:
             self.drops += 1
             return None
         most = self.config.syn_backlog_max
-        if len(self.half_open) >= self.backlog or most - len(self.half_open) < most >> 2:
+        if len(self.half_open) > self.backlog or most - len(self.half_open) < most >> 2:
             self.drops += 1
             return None
         connection = Connection.accept(config or self.config, local, remote, syn, sequence=sequence, now=now)

@@ -11,7 +11,8 @@ Sequence numbers are plain integers here (`sequence`). The stream of what is sen
   lost,
   then what is new: as far as the peer's window, the congestion window and Nagle allow.
 - A short segment waits while an earlier short one is not acknowledged (Nagle, in Minshall's form, as Linux has it).
-- A segment shorter than the peer could take waits for a better window (silly window avoidance on the sender's side).
+- A segment shorter than the peer could take waits for a better window (silly window avoidance on the sender's side):
+  until the timer expires.
 - The timer runs while something is on its way. It expires: all of that is lost, and sent again as the window opens.
 - Nothing on its way, and no room in the peer's window: the same timer asks for the window, each time twice as late.
 
@@ -67,6 +68,7 @@ class Sender:
         "_fin_at",
         "_is_limited",
         "_lost",
+        "_overrides",
         "_probes",
         "_sent",
         "_small_end",
@@ -107,6 +109,7 @@ class Sender:
         self._timer: float | None = None
         self._probes = 0
         self._wants_probe = False
+        self._overrides = False  # the timer expired on a silly window
         self.unanswered = 0  # probes since the peer was last heard of
         self._window_max = 0
         self._is_limited = False
@@ -237,6 +240,9 @@ class Sender:
         if not self._wants_probe:
             return False
         self._wants_probe = False
+        if self.window > 0 and self._waits:
+            self._overrides = True  # it is open, though not far: send what fits, and hear what comes
+            return False
         backed_off = self.rtt.rto_s * (1 << min(self._probes, PROBE_BACKOFFS_MAX))
         self._timer = now + min(backed_off, self._config.rto_s_max)
         return True
@@ -244,6 +250,7 @@ class Sender:
     def next_piece(self, now: float) -> Piece | None:
         """Return what is to be sent now, and take it as sent; None where nothing is, or may be."""
         piece = self._again(now) or self._fresh(now)
+        self._overrides = False
         if piece is not None:
             self.last_sent = now
             # The first that is on its way, for the first time or again, starts the timer anew.
@@ -302,7 +309,7 @@ class Sender:
     def _may_be_short(self, size: int, *, takes_all: bool) -> bool:
         """Silly windows, then Nagle: a short segment must be all there is, or a fair part of the peer's window."""
         if not takes_all:
-            return size * 2 >= self._window_max
+            return self._overrides or size * 2 >= self._window_max
         return not (self._config.nagle and self._sent and self.una < self._small_end)
 
     def _payload(self, start: int, end: int) -> bytes:
