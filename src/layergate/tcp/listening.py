@@ -22,6 +22,7 @@ from collections import deque
 
 from layergate.tcp.config import Config
 from layergate.tcp.connection import Connection, End, reset_for
+from layergate.tcp.states import TRANSITIONS, Cause, State
 from layergate.tcp.wire import Segment
 
 
@@ -34,6 +35,7 @@ class Listener:
     def __init__(self, config: Config, local: End, backlog: int) -> None:
         self.config, self.local = config, local
         self.backlog = min(max(backlog, 0), config.somaxconn)
+        self.state = TRANSITIONS[State.CLOSED, Cause.LISTEN]
         self.half_open: set[Connection] = set()
         self.overflows = self.drops = 0
         self._accepted: deque[Connection] = deque()
@@ -51,10 +53,12 @@ class Listener:
     def open(
         self, syn: Segment, local: End, remote: End, config: Config | None = None, *, sequence: int, now: float
     ) -> Connection | None:
-        """Return the connection that *syn* opens; None where there is no room, which is counted.
+        """Return the connection that *syn* opens; None after `close`, and where there is no room, which is counted.
 
         *config*: its own, where the way to *remote* has another MTU.
         """
+        if self.state is not State.LISTEN:
+            return None
         if self.is_full:
             self.overflows += 1
             self.drops += 1
@@ -95,8 +99,14 @@ class Listener:
         """Return the connection that has waited the longest, None where none waits."""
         return self._accepted.popleft() if self._accepted else None
 
-    def close(self, now: float) -> list[Connection]:
-        """End the listener; return what it takes with it: half-open ones vanish, waiting ones are to be reset."""
+    def close(self, now: float, cause: Cause = Cause.CLOSE) -> list[Connection]:
+        """End the listener, by close or abort; return what it takes with it: half-open ones vanish, waiting ones are reset.
+
+        Those that are reset still have their RST to send.
+        """
+        if self.state is not State.LISTEN:
+            return []
+        self.state = TRANSITIONS[self.state, cause]
         taken = [*sorted(self.half_open, key=lambda one: one.opened), *self._accepted]
         for connection in self._accepted:
             connection.abort(now)
