@@ -122,7 +122,7 @@ def complaint(message: IcmpMessage, *, is_v4: bool) -> Complaint | None:
         return None
     if isinstance(quoted, IPv4Packet) is not is_v4 or len(quoted.payload) < _PORTS_AND_SEQUENCE.size:
         return None
-    if quoted.is_fragment:
+    if quoted.is_later_fragment:
         return None
     ports = _PORTS_AND_SEQUENCE.unpack_from(quoted.payload)
     return Complaint(meaning, quoted.source, quoted.destination, quoted.protocol, *ports)
