@@ -111,6 +111,11 @@ class Config:
             raise ValueError("a buffer holds at least a byte")
         if not 0 <= window_scale <= WINDOW_SCALE_MAX:
             raise ValueError(f"window_scale {window_scale}: 0 to {WINDOW_SCALE_MAX}")
+        if self.receive_buffer_bytes < 2 << window_scale and window_scale:
+            raise ValueError(
+                f"receive_buffer_bytes {self.receive_buffer_bytes}: with window_scale {window_scale} a window is told in "
+                f"units of {1 << window_scale} bytes, and two at least must fit"
+            )
         if self.initial_window_segments < 1 or self.duplicate_acks < 1:
             raise ValueError("initial_window_segments and duplicate_acks are at least 1")
         if not 0 < self.rto_s_min <= self.rto_s_initial <= self.rto_s_max:

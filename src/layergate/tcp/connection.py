@@ -50,7 +50,7 @@ from layergate.tcp.events import (
     Vanished,
 )
 from layergate.tcp.icmp import Complaint, Meaning
-from layergate.tcp.receiving import Receiver, first_window
+from layergate.tcp.receiving import WINDOW_MAX, Receiver, first_window
 from layergate.tcp.rtt import RoundTrip
 from layergate.tcp.sending import Sender
 from layergate.tcp.sequence import MASK, distance, unwrap
@@ -612,7 +612,7 @@ class Connection:
             self.iss & MASK,
             self._receiver.nxt & MASK if is_answer else 0,
             Flag.SYN | Flag.ACK if is_answer else Flag.SYN,
-            self._receiver.edge - self._receiver.nxt,
+            min(self._receiver.edge - self._receiver.nxt, WINDOW_MAX),
             options=tuple(options),
         )
 

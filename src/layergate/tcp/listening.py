@@ -100,9 +100,9 @@ class Listener:
         return self._accepted.popleft() if self._accepted else None
 
     def close(self, now: float, cause: Cause = Cause.CLOSE) -> list[Connection]:
-        """End the listener, by close or abort; return what it takes with it: half-open ones vanish, waiting ones are reset.
+        """End the listener, by close or abort; return what it takes with it.
 
-        Those that are reset still have their RST to send.
+        Half-open ones vanish; waiting ones are reset, and still have their RST to send.
         """
         if self.state is not State.LISTEN:
             return []
