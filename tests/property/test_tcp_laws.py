@@ -1,4 +1,4 @@
-"""Laws of TCP: formats have two directions, streams arrive whole whatever the channel does, and nothing that arrives hurts.
+"""Laws of TCP: formats have two directions, streams arrive whole over any channel, nothing that arrives hurts.
 
 LAYERGATE_FUZZ_COUNT says how many inputs the last one tries (3,000 without it).
 """

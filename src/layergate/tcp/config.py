@@ -1,8 +1,7 @@
 """Everything about a connection that can be tuned, and where each default comes from.
 
 The defaults are those of Linux 6.18 on an Ethernet, as far as a number can say it: sysctls under net.ipv4 by their
-name,
-constants of include/net/tcp.h in capitals. `RFC` differs where the RFCs have another number.
+name, constants of include/net/tcp.h in capitals. `RFC` differs where the RFCs have another number.
 
 Worked example: an impatient host for a test is `Config(syn_retries=1, retries=3, time_wait_s=1.0)`.
 """
@@ -113,8 +112,8 @@ class Config:
             raise ValueError(f"window_scale {window_scale}: 0 to {WINDOW_SCALE_MAX}")
         if self.receive_buffer_bytes < 2 << window_scale and window_scale:
             raise ValueError(
-                f"receive_buffer_bytes {self.receive_buffer_bytes}: with window_scale {window_scale} a window is told in "
-                f"units of {1 << window_scale} bytes, and two at least must fit"
+                f"receive_buffer_bytes {self.receive_buffer_bytes}: with window_scale {window_scale} a window is told "
+                f"in units of {1 << window_scale} bytes, and two at least must fit"
             )
         if self.initial_window_segments < 1 or self.duplicate_acks < 1:
             raise ValueError("initial_window_segments and duplicate_acks are at least 1")

@@ -1,8 +1,7 @@
 """ICMP and ICMPv6: messages in and out, and what an error says about whose packet.
 
 `parse_icmp` never raises; `compose_icmp` is its inverse. Of an error, `complaint` reads what it means and the ends of
-the
-packet that it quotes; `port_unreachable` makes the one that a host sends for a UDP port that nobody has.
+the packet that it quotes; `port_unreachable` makes the one that a host sends for a UDP port that nobody has.
 
 - ICMPv6 is summed with a pseudo-header, ICMP without.
 - An error quotes at least the packet's IP header and eight bytes more: the ports, and a segment's sequence number.

@@ -8,8 +8,7 @@ Sequence numbers are plain integers here (`sequence`). The stream of what is sen
      acknowledged up to una; sent up to nxt; the window of the peer ends at una + window; FIN takes the number end
 
 - `next_piece` says what is to be sent at this moment, one segment a call, None where nothing may be. First what is
-  lost,
-  then what is new: as far as the peer's window, the congestion window and Nagle allow.
+  lost, then what is new: as far as the peer's window, the congestion window and Nagle allow.
 - A short segment waits while an earlier short one is not acknowledged (Nagle, in Minshall's form, as Linux has it).
 - A segment shorter than the peer could take waits for a better window (silly window avoidance on the sender's side):
   until the timer expires.

@@ -1,4 +1,4 @@
-"""Segments that nobody would send, by the thousand, at every state: nothing raises, hangs, or is kept beyond the buffers.
+"""Segments that nobody would send, at every state: nothing raises, hangs, or is kept beyond the buffers.
 
     python -m tests.unit.tcp.fuzz [COUNT] [--seed SEED]
 
