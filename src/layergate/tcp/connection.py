@@ -125,6 +125,7 @@ class Connection:
         self._keepalive_at: float | None = None
         self._keepalives = 0
         self._keepalive_due = False
+        self._heard = now
         self._soft: Meaning | None = None
         self._invalid_answered = -1e9
 
@@ -241,7 +242,8 @@ class Connection:
         if self.state is State.SYN_SENT:
             self._move(Cause.CLOSE, now)
         elif self._receiver.available:
-            self.abort(now)
+            self._answer_by_reset()
+            self._move(Cause.ABORT, now)
         else:
             if self.state in (*_SENDS, State.SYN_RECEIVED):
                 self._sender.fin_queued = True
@@ -254,7 +256,8 @@ class Connection:
         self.is_orphan = True
         if self.state is State.CLOSED:
             return
-        if self.state in SYNCHRONIZED and self.state not in (State.CLOSING, State.LAST_ACK):
+        # Without a RST only where the peer knows already that nothing more comes.
+        if self.state in SYNCHRONIZED and (self.state not in (State.CLOSING, State.LAST_ACK) or self._sender.waits):
             self._answer_by_reset()
         self._move(Cause.ABORT, now)
 
@@ -434,6 +437,7 @@ class Connection:
             self._ask_again(segment, now)  # of something that was never sent
             return False
         self._keepalives = sender.unanswered = 0
+        self._heard = now
         self._watch(now)
         window = self._window(segment)
         sequence = unwrap(segment.sequence, self._receiver.nxt)
@@ -536,6 +540,8 @@ class Connection:
         sender, config = self._sender, self.config
         retries = config.orphan_retries if self.is_orphan else config.retries
         since = sender.waits_since
+        if since is not None and not sender.window:
+            since = max(since, self._heard)  # who takes nothing, but answers, is there (RFC 9293, 3.8.6.1)
         limit_s = config.user_timeout_s if config.user_timeout_s is not None else config.give_up_after_s(retries)
         silent = now - since >= limit_s if since is not None else sender.unanswered >= retries
         if silent:

@@ -7,7 +7,8 @@
 
 - The window's right edge never moves to the left. It moves right by a segment at least, or by half of the buffer: no
   silly windows.
-- What lies outside of the window is cut off. So what waits out of order is never more than the buffer.
+- What lies outside of the window is cut off. So what waits out of order is never more than the buffer. Nor is it in
+  more pieces than the buffer has room for; further ones are dropped, and come again.
 - Acknowledged at once: what is out of order, what fills a gap, a FIN, more than a full segment; the first segments
   of a connection, until the process answers (then an answer may carry the ACK). Anything else within `delayed_ack_s`.
 
@@ -28,6 +29,8 @@ from layergate.tcp.config import Config
 SEGMENT_BYTES_FIRST: Final = 536
 """How long the peer's segments are taken to be until a longer one comes: TCP_MSS_DEFAULT."""
 WINDOW_MAX: Final = 0xFFFF
+PIECE_BYTES_MIN: Final = 64
+"""What a piece out of order counts for at least: its upkeep is more than a byte."""
 
 
 def first_window(config: Config, mss: int) -> int:
@@ -154,7 +157,8 @@ class Receiver:
                 pieces.append((start, data))
                 break
         for piece in pieces:
-            self._later.insert(bisect_left(self._later, piece), piece)
+            if (len(self._later) + 1) * PIECE_BYTES_MIN <= self._config.receive_buffer_bytes:
+                self._later.insert(bisect_left(self._later, piece), piece)
 
     def _fill(self) -> None:
         count = 0

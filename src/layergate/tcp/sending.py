@@ -141,6 +141,11 @@ class Sender:
         return self._fin_at is not None and self.una > self._fin_at
 
     @property
+    def waits(self) -> bool:
+        """Whether something, be it the FIN, was not sent yet."""
+        return self.nxt < self.end or (self.fin_queued and self._fin_at is None)
+
+    @property
     def timer(self) -> float | None:
         """When to send again, or to ask for the window; None while there is nothing to wait for."""
         return self._timer
@@ -239,7 +244,7 @@ class Sender:
         if not self._wants_probe:
             return False
         self._wants_probe = False
-        if self.window > 0 and self._waits:
+        if self.window > 0 and self.waits:
             self._overrides = True  # it is open, though not far: send what fits, and hear what comes
             return False
         backed_off = self.rtt.rto_s * (1 << min(self._probes, PROBE_BACKOFFS_MAX))
@@ -256,13 +261,9 @@ class Sender:
             if self._timer is None or piece.start <= self.una:
                 self._timer = now + self.rtt.rto_s
                 self._probes = 0
-        elif self._timer is None and not self._sent and self._waits:
+        elif self._timer is None and not self._sent and self.waits:
             self._timer = now + self.rtt.rto_s  # only an open window can help: ask for it
         return piece
-
-    @property
-    def _waits(self) -> bool:
-        return self.nxt < self.end or (self.fin_queued and self._fin_at is None)
 
     @property
     def _has_turn(self) -> bool:
@@ -279,7 +280,7 @@ class Sender:
         return Piece(record.start, payload, record.fin, is_new=False, pushes=bool(payload) and record.end >= self.end)
 
     def _fresh(self, now: float) -> Piece | None:
-        if not self._waits or self._lost:
+        if not self.waits or self._lost:
             return None
         if not self._has_turn:
             self._is_limited = True

@@ -119,7 +119,8 @@ TABLE: Final = (
         Transition(state, Cause.TIMEOUT, State.CLOSED, _RST if state is State.FIN_WAIT_2 else Flag.NONE)
         for state in SYNCHRONIZED
     ),
-    # Linux sends no RST where both directions are closed already and only the peer's last ACK is missing.
+    # Linux sends no RST where both directions are closed already and only the peer's last ACK is missing; but it does
+    # while data and FIN still wait here, or what came was not read.
     *(
         Transition(state, Cause.ABORT, State.CLOSED, Flag.NONE if state in (State.CLOSING, State.LAST_ACK) else _RST)
         for state in SYNCHRONIZED

@@ -34,6 +34,7 @@ from layergate.tcp import (
 )
 from layergate.tcp.icmp import Complaint, Meaning, complaint, parse_icmp
 from layergate.tcp.ip import TCP, Malformed, parse_packet
+from layergate.tcp.receiving import PIECE_BYTES_MIN
 from layergate.tcp.udp import parse_datagram
 from layergate.tcp.wire import NOP, Option, mss_option, timestamps_option, window_scale_option
 from tests.unit.tcp.situations import ISS, LOCAL, NOW, PEER_ISS, REMOTE, at, segment, syn
@@ -241,12 +242,12 @@ class Subject:
         assert connection.state is not State.CLOSED or due is None
         sender, receiver = connection._sender, connection._receiver
         kept = len(receiver._buffer) + sum(len(data) for _, data in receiver._later)
-        # A window that was offered is held to, also where it is more than the buffer: the first one of a small buffer.
         assert kept <= self.config.receive_buffer_bytes, kept
         assert len(sender._buffer) <= self.config.send_buffer_bytes
         assert len(sender._sent) <= len(sender._buffer) + 1
         assert len(sender._lost) <= len(sender._sent)
         assert sender.una <= sender.nxt <= sender.end + 2
+        assert len(receiver._later) * PIECE_BYTES_MIN <= self.config.receive_buffer_bytes
         starts = [start for start, _ in receiver._later]
         assert starts == sorted(set(starts))
         assert not starts or starts[0] > receiver.nxt

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from layergate.tcp import LINUX, Config
-from layergate.tcp.receiving import Receiver, first_window
+from layergate.tcp.receiving import PIECE_BYTES_MIN, Receiver, first_window
 
 START = 1
 MSS = 1000
@@ -51,6 +51,18 @@ def test_however_it_is_cut_doubled_and_shuffled_the_stream_is_whole(seed: int) -
         grown += take(one, START + start, stream[start : start + 500])
     assert grown == 3000
     assert one.read(9999) == stream
+    assert not one.has_gap
+
+
+def test_of_single_bytes_with_gaps_between_no_more_are_kept_than_the_buffer_pays_for() -> None:
+    one = receiver()
+    stream = bytes(range(256)) * 256
+    for at in range(1, 60_000, 2):
+        take(one, START + at, stream[at : at + 1])
+    assert len(one._later) * PIECE_BYTES_MIN == SLOW.receive_buffer_bytes
+    for at in range(0, 60_000, 1000):
+        take(one, START + at, stream[at : at + 1000])
+    assert one.read(60_000) == stream[:60_000]
     assert not one.has_gap
 
 
