@@ -68,6 +68,8 @@ class Config:
     """Linux holds the variance's share of the timeout above tcp_rto_min_us, rather than the sum."""
     rto_s_max: float = 120.0
     """tcp_rto_max_ms; RFC 6298, 2.5."""
+    syn_again_s: float | None = 0.008
+    """TCP_TIMEOUT_MIN, two ticks at 250 Hz: how soon a SYN that met an older connection is repeated. None: not sooner."""
     syn_retries: int = 6
     """tcp_syn_retries: how often a SYN is sent again, besides the linear ones."""
     syn_linear_timeouts: int = 4
@@ -140,6 +142,7 @@ class Config:
 
 LINUX: Final = Config()
 RFC: Final = Config(
+    syn_again_s=None,
     syn_linear_timeouts=0,
     rto_s_min=1.0,
     rto_variance_s_min=0.001,  # the clock's granularity, G

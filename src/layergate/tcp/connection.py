@@ -293,6 +293,9 @@ class Connection:
         flags = segment.flags
         if flags & Flag.ACK and unwrap(segment.acknowledgment, self._sender.nxt) != self.iss + 1:
             self._reset = reset_for(segment)
+            if self.config.syn_again_s is not None and not self._handshake_losses and not self._handshake_due:
+                # The peer holds on to an older connection, and lets go of it by our RST.
+                self._handshake_at = now + self.config.syn_again_s
             return
         if flags & Flag.RST:
             if flags & Flag.ACK:

@@ -53,8 +53,7 @@ class _Sent:
     end: int
     fin: bool
     time: float
-    first_time: float
-    resent: bool = False
+    first_resent: float | None = None
 
 
 class Sender:
@@ -152,8 +151,11 @@ class Sender:
 
     @property
     def waits_since(self) -> float | None:
-        """When the first segment that is not acknowledged was first sent; None where none is on its way."""
-        return self._sent[0].first_time if self._sent else None
+        """When the first segment that is not acknowledged was first sent again; None where none was.
+
+        Linux begins to count there (retransmits_timed_out): a timeout later than when it was sent.
+        """
+        return self._sent[0].first_resent if self._sent else None
 
     # --- what the process gives ---------------------------------------------------------------------------------------
 
@@ -177,7 +179,7 @@ class Sender:
         while self._sent and self._sent[0].end <= ack:
             record = self._sent.popleft()
             segments += 1
-            was_resent = was_resent or record.resent
+            was_resent = was_resent or record.first_resent is not None
             measured = now - record.time if measured is None else measured
             if self._lost and self._lost[0] is record:
                 self._lost.popleft()
@@ -195,7 +197,7 @@ class Sender:
         self._probes = 0
         if self.congestion.acknowledged(segments, ack, limited=self._is_limited):
             self._lose_first()
-        self._timer = now + self.rtt.rto_s if self._sent else None
+        self._timer = self._expiry(now) if self._sent else None
         return acked
 
     def duplicate(self) -> None:
@@ -230,12 +232,19 @@ class Sender:
             self.unanswered += 1
             self._timer = None
             return
-        again = self._sent[0].resent
+        again = self._sent[0].first_resent is not None
         self.congestion.timed_out(self.nxt, len(self._sent), again=again)
         self._lost = deque(self._sent)
         self._small_end = self.una
         self.rtt.back_off()
-        self._timer = now + self.rtt.rto_s
+        self._timer = self._expiry(now)
+
+    def _expiry(self, now: float) -> float:
+        """Return when what is sent now is lost; no later than the user's patience ends."""
+        expiry, since, user_timeout_s = now + self.rtt.rto_s, self.waits_since, self._config.user_timeout_s
+        if since is None or user_timeout_s is None or since + user_timeout_s <= now:
+            return expiry
+        return min(expiry, since + user_timeout_s)
 
     # --- what leaves --------------------------------------------------------------------------------------------------
 
@@ -259,7 +268,7 @@ class Sender:
             self.last_sent = now
             # The first that is on its way, for the first time or again, starts the timer anew.
             if self._timer is None or piece.start <= self.una:
-                self._timer = now + self.rtt.rto_s
+                self._timer = self._expiry(now)
                 self._probes = 0
         elif self._timer is None and not self._sent and self.waits:
             self._timer = now + self.rtt.rto_s  # only an open window can help: ask for it
@@ -274,7 +283,9 @@ class Sender:
             return None
         self._at_once = False
         record = self._lost.popleft()
-        record.time, record.resent = now, True
+        record.time = now
+        if record.first_resent is None:
+            record.first_resent = now
         self.retransmitted += 1
         payload = self._payload(record.start, record.end - record.fin)
         return Piece(record.start, payload, record.fin, is_new=False, pushes=bool(payload) and record.end >= self.end)
@@ -297,7 +308,7 @@ class Sender:
         if self._config.slow_start_after_idle and not self._sent and self.last_sent is not None:
             self.congestion.idled((now - self.last_sent) / self.rtt.rto_s)
         self._is_limited = self.in_flight + 1 >= self.congestion.cwnd
-        record = _Sent(self.nxt, self.nxt + size + fin, fin, now, now)
+        record = _Sent(self.nxt, self.nxt + size + fin, fin, now)
         self._sent.append(record)
         self.nxt = record.end
         if fin:
