@@ -69,7 +69,7 @@ class Config:
     rto_s_max: float = 120.0
     """tcp_rto_max_ms; RFC 6298, 2.5."""
     syn_again_s: float | None = 0.008
-    """TCP_TIMEOUT_MIN, two ticks at 250 Hz: how soon a SYN that met an older connection is repeated. None: not sooner."""
+    """TCP_TIMEOUT_MIN, two ticks of 250 Hz: when a SYN that met an older connection is repeated. None: no sooner."""
     syn_retries: int = 6
     """tcp_syn_retries: how often a SYN is sent again, besides the linear ones."""
     syn_linear_timeouts: int = 4
