@@ -36,11 +36,13 @@ bench: setup ## measure, and append to bench/history.jsonl
 	@$(BIN)/python -m bench
 
 # COUNT=1000000 tries more; SEED=2 others. The unit tests try 3,000.
-fuzz: setup ## damaged dumps of Windows, by the hundred thousand
+fuzz: setup ## damaged dumps of Windows, and TCP segments that nobody would send, by the hundred thousand
 	@$(BIN)/python -m tests.unit.windows.fuzz $(or $(COUNT),100000) --seed $(or $(SEED),1)
+	@$(BIN)/python -m tests.unit.tcp.fuzz $(or $(COUNT),100000) --seed $(or $(SEED),1)
 
 docs: setup ## write the generated pages anew
 	@$(BIN)/python tools/gen_docs.py
+	@$(BIN)/python tools/gen_tcp_states.py
 
 # Run it with Python 3.11, the oldest supported: newer ones may need fewer packages.
 requirements: setup ## pin requirements/dev.in anew into requirements/dev.txt

@@ -16,7 +16,7 @@ from layergate.model.catalogue_data import CONDITION_GUIDS
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("tool", ["gen_kernel_layout.py", "gen_docs.py"])
+@pytest.mark.parametrize("tool", ["gen_kernel_layout.py", "gen_docs.py", "gen_tcp_states.py"])
 def test_nothing_is_stale(tool: str) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / tool, "--check"], capture_output=True, text=True, check=False

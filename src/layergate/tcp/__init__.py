@@ -1,9 +1,9 @@
 """A TCP endpoint by RFC 9293: segments in, segments and events out; and the wire formats beside it.
 
 No clock, no sockets, no chance of its own: time and first sequence numbers are arguments. `wire`, `ip`, `icmp` and
-`udp`
-parse and compose what travels; `states` is the one table of how a connection moves; a `Connection` has a sending half
-(`sending`, with `rtt` and `congestion`) and a receiving half (`receiving`); a `Listener` holds what is being opened.
+`udp` parse and compose what travels; `states` is the one table of how a connection moves; a `Connection` has a sending
+half (`sending`, with `rtt` and `congestion`) and a receiving half (`receiving`); a `Listener` holds what is being
+opened.
 Source: RFC 9293 and what it names; Linux 6.18 where it does otherwise (`config`).
 """
 

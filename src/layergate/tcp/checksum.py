@@ -1,9 +1,8 @@
 """The Internet checksum: the ones' complement of the ones' complement sum of 16-bit words.
 
 2**16 is 1 modulo 65535, so the sum of a buffer's 16-bit words is the whole buffer, read as one number, modulo 65535:
-two
-operations of Python's integers instead of a loop. For the same reason a pseudo-header is a sum of numbers, of one form
-for IPv4 and IPv6: where the bytes of a number stand doesn't matter as long as they stand at even places.
+two operations of Python's integers instead of a loop. For the same reason a pseudo-header is a sum of numbers, of one
+form for IPv4 and IPv6: where the bytes of a number stand doesn't matter as long as they stand at even places.
 
 Worked example: the words 0x0001 0xf203 0xf4f5 0xf6f7 sum to 0x2ddf0, folded 0xddf2; the checksum is 0x220d.
 

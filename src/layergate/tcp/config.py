@@ -1,8 +1,7 @@
 """Everything about a connection that can be tuned, and where each default comes from.
 
 The defaults are those of Linux 6.18 on an Ethernet, as far as a number can say it: sysctls under net.ipv4 by their
-name,
-constants of include/net/tcp.h in capitals. `RFC` differs where the RFCs have another number.
+name, constants of include/net/tcp.h in capitals. `RFC` differs where the RFCs have another number.
 
 Worked example: an impatient host for a test is `Config(syn_retries=1, retries=3, time_wait_s=1.0)`.
 """
@@ -70,6 +69,8 @@ class Config:
     """Linux holds the variance's share of the timeout above tcp_rto_min_us, rather than the sum."""
     rto_s_max: float = 120.0
     """tcp_rto_max_ms; RFC 6298, 2.5."""
+    syn_again_s: float | None = 0.008
+    """TCP_TIMEOUT_MIN, two ticks of 250 Hz: when a SYN that met an older connection is repeated. None: no sooner."""
     syn_retries: int = 6
     """tcp_syn_retries: how often a SYN is sent again, besides the linear ones."""
     syn_linear_timeouts: int = 4
@@ -112,6 +113,11 @@ class Config:
             raise ValueError("a buffer holds at least a byte")
         if not 0 <= window_scale <= WINDOW_SCALE_MAX:
             raise ValueError(f"window_scale {window_scale}: 0 to {WINDOW_SCALE_MAX}")
+        if self.receive_buffer_bytes < 2 << window_scale and window_scale:
+            raise ValueError(
+                f"receive_buffer_bytes {self.receive_buffer_bytes}: with window_scale {window_scale} a window is told "
+                f"in units of {1 << window_scale} bytes, and two at least must fit"
+            )
         if self.initial_window_segments < 1 or self.duplicate_acks < 1:
             raise ValueError("initial_window_segments and duplicate_acks are at least 1")
         if not 0 < self.rto_s_min <= self.rto_s_initial <= self.rto_s_max:
@@ -139,6 +145,7 @@ class Config:
 
 LINUX: Final = Config()
 RFC: Final = Config(
+    syn_again_s=None,
     syn_linear_timeouts=0,
     rto_s_min=1.0,
     rto_variance_s_min=0.001,  # the clock's granularity, G

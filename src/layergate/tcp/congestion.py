@@ -1,9 +1,8 @@
 """How much may be on its way: slow start, congestion avoidance, fast retransmit and NewReno's fast recovery.
 
 Windows count segments, as Linux's do. What the RFCs say by inflating the window with each duplicate ACK is said here
-from
-the other side, as Linux says it: each duplicate ACK means that one segment has left the network, so that fewer are in
-flight. The window itself then doesn't jump.
+from the other side, as Linux says it: each duplicate ACK means that one segment has left the network, so that fewer are
+in flight. The window itself then doesn't jump.
 
 - OPEN: an ACK of new data opens the window, by what it acknowledges below *ssthresh*, above by one a round trip; only
   while the window is what holds the sender back.
@@ -50,7 +49,7 @@ class NewReno:
         self.ssthresh = SSTHRESH_MAX
         self.phase = Phase.OPEN
         self.duplicates = 0
-        self.recover = start
+        self.recover = start - 1  # the first window's losses are nobody's old news
         self._gained = 0
 
     def established(self, *, syn_losses: int) -> None:

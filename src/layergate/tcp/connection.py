@@ -50,7 +50,7 @@ from layergate.tcp.events import (
     Vanished,
 )
 from layergate.tcp.icmp import Complaint, Meaning
-from layergate.tcp.receiving import Receiver, first_window
+from layergate.tcp.receiving import WINDOW_MAX, Receiver, first_window
 from layergate.tcp.rtt import RoundTrip
 from layergate.tcp.sending import Sender
 from layergate.tcp.sequence import MASK, distance, unwrap
@@ -114,7 +114,7 @@ class Connection:
         self._mss = config.mss_for(local.address)
         self._rtt = RoundTrip(config)
         self._sender = Sender(config, sequence + 1, mss=self._mss, rtt=self._rtt)
-        self._receiver = Receiver(config, 0, mss=self._mss, shift=0)
+        self._receiver = Receiver(config, 0, mss=self._mss, shift=0, window=first_window(config, self._mss))
         self._is_handshaking = True  # our SYN is not acknowledged yet
         self._peer_shift = 0
         self._has_scale = self._has_timestamps = False
@@ -124,11 +124,12 @@ class Connection:
         self._handshake_due = False
         self._handshake_at: float | None = None
         self._handshake_sent: float | None = None
-        self._handshake_losses = 0
+        self._handshakes = self._handshake_losses = 0  # how often our SYN was sent, and how often its timer expired
         self._expires: float | None = None
         self._keepalive_at: float | None = None
         self._keepalives = 0
         self._keepalive_due = False
+        self._heard = now
         self._soft: Meaning | None = None
         self._invalid_answered = -1e9
 
@@ -247,7 +248,8 @@ class Connection:
         if self.state is State.SYN_SENT:
             self._move(Cause.CLOSE, now)
         elif self._receiver.available:
-            self.abort(now)
+            self._answer_by_reset()
+            self._move(Cause.ABORT, now)
         else:
             if self.state in (*_SENDS, State.SYN_RECEIVED):
                 self._sender.fin_queued = True
@@ -260,7 +262,8 @@ class Connection:
         self.is_orphan = True
         if self.state is State.CLOSED:
             return
-        if self.state in SYNCHRONIZED and self.state not in (State.CLOSING, State.LAST_ACK):
+        # Without a RST only where the peer knows already that nothing more comes.
+        if self.state in SYNCHRONIZED and (self.state not in (State.CLOSING, State.LAST_ACK) or self._sender.waits):
             self._answer_by_reset()
         self._move(Cause.ABORT, now)
 
@@ -296,6 +299,9 @@ class Connection:
         flags = segment.flags
         if flags & Flag.ACK and unwrap(segment.acknowledgment, self._sender.nxt) != self.iss + 1:
             self._reset = reset_for(segment)
+            if self.config.syn_again_s is not None and not self._handshake_losses and not self._handshake_due:
+                # The peer holds on to an older connection, and lets go of it by our RST.
+                self._handshake_at = now + self.config.syn_again_s
             return
         if flags & Flag.RST:
             if flags & Flag.ACK:
@@ -317,9 +323,7 @@ class Connection:
         config = self.config
         self.irs = syn.sequence
         is_v4 = isinstance(self.local.address, IPv4Address)
-        peer_mss = syn.mss
-        if peer_mss is None:
-            peer_mss = MSS_DEFAULT_V4 if is_v4 else MSS_DEFAULT_V6
+        peer_mss = syn.mss or (MSS_DEFAULT_V4 if is_v4 else MSS_DEFAULT_V6)  # of 0 too, as Linux does
         mss = max(min(peer_mss, self._mss), MSS_MIN)
         stamps = syn.timestamps
         self._has_timestamps = config.timestamps and stamps is not None
@@ -331,24 +335,32 @@ class Connection:
             self._has_scale, shift = True, config.window_scale
             self._peer_shift = min(syn.window_scale, WINDOW_SCALE_MAX)
         self._sender.mss = mss - taken
-        self._receiver = Receiver(config, syn.sequence + 1, mss=self._mss - taken, shift=shift)
+        mss = self._mss - taken
+        # Who opened has offered a window already, before the options were known; and holds to it.
+        window = first_window(config, mss) if self._is_passive else self._receiver.edge - self._receiver.nxt
+        self._receiver = Receiver(config, syn.sequence + 1, mss=mss, shift=shift, window=window)
         self._sender.update_window(syn.window, syn.sequence, self._sender.una)
 
     def _establish(self, cause: Cause, segment: Segment, now: float) -> None:
         losses = self._handshake_losses
-        if not losses and self._handshake_sent is not None:
+        # Sent more than once, only a timestamp tells which of them was answered (Karn).
+        if self._handshakes == 1 and self._handshake_sent is not None:
             self._rtt.sample(now - self._handshake_sent)
+        elif (echoed_s := self._echoed(segment, now)) is not None:
+            self._rtt.sample(echoed_s)
         self._rtt.established(syn_was_lost=losses > 0)
         self._sender.congestion.established(syn_losses=losses)
-        shift = 0 if segment.flags & Flag.SYN else self._peer_shift
         ack = unwrap(segment.acknowledgment, self._sender.una)
-        assert self.irs is not None
-        self._sender.update_window(segment.window << shift, unwrap(segment.sequence, self._receiver.nxt), ack)
+        self._sender.update_window(self._window(segment), unwrap(segment.sequence, self._receiver.nxt), ack)
         self._handshake_at, self._handshake_due, self._is_handshaking = None, False, False
         self._watch(now)
         if self.state in _OPENING:  # else it was closed in the middle of the handshake
             self._move(cause, now)
         self._events.append(Established(now))
+
+    def _window(self, segment: Segment) -> int:
+        """Return the window that *segment* offers, in bytes: a SYN's is never scaled (RFC 7323, 2.2)."""
+        return segment.window if segment.flags & Flag.SYN else segment.window << self._peer_shift
 
     def _in_others(self, segment: Segment, now: float) -> None:
         flags = segment.flags
@@ -356,10 +368,10 @@ class Connection:
         start = unwrap(segment.sequence, receiver.nxt)
         end = start + segment.length
         opening = self._is_handshaking
-        crosses = opening and bool(flags & Flag.SYN) and start == self.irs
+        crosses = opening and (flags & (Flag.SYN | Flag.RST)) == Flag.SYN and start == self.irs
         if crosses:
             if not flags & Flag.ACK:
-                self._handshake_due = not flags & Flag.RST  # our SYN-ACK was lost
+                self._handshake_due = True  # our SYN-ACK was lost
                 return
             start += 1  # both opened at once: its SYN is known already
         if not receiver.accepts(start, end):
@@ -378,9 +390,6 @@ class Connection:
             return
         if not flags & Flag.ACK:
             return
-        self._keepalives = 0
-        self._sender.unanswered = 0
-        self._watch(now)
         ack = unwrap(segment.acknowledgment, self._sender.nxt)
         if opening and not self.iss < ack <= self._sender.nxt:
             self._reset = reset_for(segment)
@@ -388,7 +397,7 @@ class Connection:
         self._remember_stamp(segment, start)
         if opening:
             self._establish(Cause.ACK_OF_SYN, segment, now)
-        if not self._take_ack(segment, ack, now):
+        if not self._take_ack(segment, ack, now, opening=opening):
             return
         self._take_stream(segment, now)
 
@@ -424,7 +433,7 @@ class Connection:
         self._receiver.ack_at = now
 
     def _by_reset(self, start: int, now: float) -> None:
-        if start != self._receiver.nxt and self.state is not State.TIME_WAIT:
+        if start != self._receiver.nxt:
             # Near the mark only: whoever sent it must show that it knows better (RFC 5961, 3.2).
             if now - self._invalid_answered >= self.config.invalid_ack_interval_s:
                 self._invalid_answered = now
@@ -435,20 +444,23 @@ class Connection:
         else:
             self._fail(Reset(now), Cause.RST, now)
 
-    def _take_ack(self, segment: Segment, ack: int, now: float) -> bool:
+    def _take_ack(self, segment: Segment, ack: int, now: float, *, opening: bool) -> bool:
         """Take the acknowledgment in; return whether the rest of the segment is to be looked at."""
         sender = self._sender
         if ack > sender.nxt or ack < sender.una_least:
             self._ask_again(segment, now)  # of something that was never sent, or long ago (RFC 5961, 5.2)
             return False
-        window = segment.window << self._peer_shift
+        self._keepalives = sender.unanswered = 0
+        self._heard = now
+        self._watch(now)
+        window = self._window(segment)
         sequence = unwrap(segment.sequence, self._receiver.nxt)
         if ack > sender.una:
             sender.acknowledge(ack, now, echoed_s=self._echoed(segment, now))
             sender.update_window(window, sequence, ack)
-        else:
+        elif ack == sender.una:
             changed = sender.update_window(window, sequence, ack)
-            if ack == sender.una and sender.in_flight and not changed and not segment.length:
+            if sender.in_flight and not changed and not segment.length and not opening:
                 sender.duplicate()
         if sender.all_acknowledged and self.state in _FIN_ACKED:
             new = self._move(Cause.ACK_OF_FIN, now)
@@ -473,7 +485,7 @@ class Connection:
         start = unwrap(segment.sequence, self._receiver.nxt) + bool(segment.flags & Flag.SYN)
         receiver = self._receiver
         if payload and self.is_orphan and self.state is not State.TIME_WAIT and start + len(payload) > receiver.nxt:
-            self._answer_by_reset()
+            self._reset = reset_for(segment)
             self._fail(Reset(now), Cause.DATA_AFTER_CLOSE, now)
             return
         if self.state not in _READS:
@@ -543,6 +555,8 @@ class Connection:
         sender, config = self._sender, self.config
         retries = config.orphan_retries if self.is_orphan else config.retries
         since = sender.waits_since
+        if since is not None and not sender.window:
+            since = max(since, self._heard)  # who takes nothing, but answers, is there (RFC 9293, 3.8.6.1)
         limit_s = config.user_timeout_s if config.user_timeout_s is not None else config.give_up_after_s(retries)
         silent = now - since >= limit_s if since is not None else sender.unanswered >= retries
         if silent:
@@ -603,6 +617,7 @@ class Connection:
     def _handshake(self, now: float) -> Segment:
         self._handshake_due = False
         self._handshake_sent = now
+        self._handshakes += 1
         self._handshake_at = now + self._rtt.rto_s
         config = self.config
         is_answer = self.irs is not None
@@ -618,7 +633,7 @@ class Connection:
             self.iss & MASK,
             self._receiver.nxt & MASK if is_answer else 0,
             Flag.SYN | Flag.ACK if is_answer else Flag.SYN,
-            first_window(config, self._mss),
+            min(self._receiver.edge - self._receiver.nxt, WINDOW_MAX),
             options=tuple(options),
         )
 

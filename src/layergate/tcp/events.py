@@ -5,8 +5,7 @@ makes the connection send can be dispatched: who hears of `Established` may stil
 
 - `DataArrived` that nobody has asked for are told as one: what waits is bounded, whatever a peer sends.
 - A connection ends with one of `Refused`, `Reset`, `Unreachable`, `TimedOut`, `Vanished`, or without, where it was
-  closed
-  at both ends; then the state changes to CLOSED.
+  closed at both ends. The state changes to CLOSED first.
 
 Worked example: a client that the peer accepts, and that then reads to the end, hears
 StateChanged(CLOSED → SYN_SENT), StateChanged(SYN_SENT → ESTABLISHED), Established, DataArrived, EndOfStream,

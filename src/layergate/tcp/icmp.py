@@ -1,8 +1,7 @@
 """ICMP and ICMPv6: messages in and out, and what an error says about whose packet.
 
 `parse_icmp` never raises; `compose_icmp` is its inverse. Of an error, `complaint` reads what it means and the ends of
-the
-packet that it quotes; `port_unreachable` makes the one that a host sends for a UDP port that nobody has.
+the packet that it quotes; `port_unreachable` makes the one that a host sends for a UDP port that nobody has.
 
 - ICMPv6 is summed with a pseudo-header, ICMP without.
 - An error quotes at least the packet's IP header and eight bytes more: the ports, and a segment's sequence number.
@@ -122,7 +121,7 @@ def complaint(message: IcmpMessage, *, is_v4: bool) -> Complaint | None:
         return None
     if isinstance(quoted, IPv4Packet) is not is_v4 or len(quoted.payload) < _PORTS_AND_SEQUENCE.size:
         return None
-    if quoted.is_fragment:
+    if quoted.is_later_fragment:
         return None
     ports = _PORTS_AND_SEQUENCE.unpack_from(quoted.payload)
     return Complaint(meaning, quoted.source, quoted.destination, quoted.protocol, *ports)

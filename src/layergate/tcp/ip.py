@@ -69,6 +69,11 @@ class IPv4Packet:
         """Return whether this is only a part of a packet."""
         return bool(self.fragment_offset or self.flags & MORE_FRAGMENTS)
 
+    @property
+    def is_later_fragment(self) -> bool:
+        """Return whether the payload begins somewhere within what the packet was cut from."""
+        return self.fragment_offset > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Extension:
@@ -95,6 +100,11 @@ class IPv6Packet:
     def is_fragment(self) -> bool:
         """Return whether this is only a part of a packet; one with a fragment header may yet be whole (RFC 6946)."""
         return any(header.kind == FRAGMENT and _fragment_word(header) & 0xFFF9 for header in self.extensions)
+
+    @property
+    def is_later_fragment(self) -> bool:
+        """Return whether the payload begins somewhere within what the packet was cut from."""
+        return any(header.kind == FRAGMENT and _fragment_word(header) & 0xFFF8 for header in self.extensions)
 
 
 Packet = IPv4Packet | IPv6Packet

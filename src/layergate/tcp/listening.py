@@ -2,9 +2,9 @@
 
     SYN ──→ SYN queue (SYN_RECEIVED) ──ACK──→ accept queue (ESTABLISHED) ──accept──→ the process
 
-- The backlog, cut to `somaxconn`, bounds both. The accept queue holds one more than that (Linux tests for "more than").
-- A SYN is dropped while the accept queue is full, while as many are half open as the backlog says, or while three
-  quarters of `syn_backlog_max` are; the peer sends it again, and believes that the network is slow.
+- The backlog, cut to `somaxconn`, bounds both. Each queue holds one more than that (Linux tests for "more than").
+- A SYN is dropped while either queue is full, or while more than three quarters of `syn_backlog_max` are half open; the
+  peer sends it again, and believes that the network is slow.
 - An ACK that would complete a handshake while the accept queue is full is dropped: the peer believes that it is
   connected, this end doesn't; the SYN-ACK is sent again, until there is room or it is given up. With
   `abort_on_overflow` it is answered by a RST instead.
@@ -13,7 +13,7 @@ Worked example: a backlog of 1. Two clients connect and wait in the accept queue
 its SYN come while there was room, and its ACK after the second one's, its ACK would be dropped.
 
 Source: Linux 6.18, net/ipv4/tcp_input.c (tcp_conn_request), tcp_minisocks.c (tcp_check_req), include/net/sock.h
-(sk_acceptq_is_full); tcp_syncookies off.
+(sk_acceptq_is_full), include/net/inet_connection_sock.h (inet_csk_reqsk_queue_is_full); tcp_syncookies off.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections import deque
 
 from layergate.tcp.config import Config
 from layergate.tcp.connection import Connection, End, reset_for
+from layergate.tcp.states import TRANSITIONS, Cause, State
 from layergate.tcp.wire import Segment
 
 
@@ -34,6 +35,7 @@ class Listener:
     def __init__(self, config: Config, local: End, backlog: int) -> None:
         self.config, self.local = config, local
         self.backlog = min(max(backlog, 0), config.somaxconn)
+        self.state = TRANSITIONS[State.CLOSED, Cause.LISTEN]
         self.half_open: set[Connection] = set()
         self.overflows = self.drops = 0
         self._accepted: deque[Connection] = deque()
@@ -59,16 +61,18 @@ class Listener:
         now: float,
         stamp: int = 0,
     ) -> Connection | None:
-        """Return the connection that *syn* opens; None where there is no room, which is counted.
+        """Return the connection that *syn* opens; None after `close`, and where there is no room, which is counted.
 
         *config*: its own, where the way to *remote* has another MTU.
         """
+        if self.state is not State.LISTEN:
+            return None
         if self.is_full:
             self.overflows += 1
             self.drops += 1
             return None
         most = self.config.syn_backlog_max
-        if len(self.half_open) >= self.backlog or most - len(self.half_open) < most >> 2:
+        if len(self.half_open) > self.backlog or most - len(self.half_open) < most >> 2:
             self.drops += 1
             return None
         connection = Connection.accept(
@@ -105,8 +109,14 @@ class Listener:
         """Return the connection that has waited the longest, None where none waits."""
         return self._accepted.popleft() if self._accepted else None
 
-    def close(self, now: float) -> list[Connection]:
-        """End the listener; return what it takes with it: half-open ones vanish, waiting ones are to be reset."""
+    def close(self, now: float, cause: Cause = Cause.CLOSE) -> list[Connection]:
+        """End the listener, by close or abort; return what it takes with it.
+
+        Half-open ones vanish; waiting ones are reset, and still have their RST to send.
+        """
+        if self.state is not State.LISTEN:
+            return []
+        self.state = TRANSITIONS[self.state, cause]
         taken = [*sorted(self.half_open, key=lambda one: one.opened), *self._accepted]
         for connection in self._accepted:
             connection.abort(now)

@@ -7,7 +7,8 @@
 
 - The window's right edge never moves to the left. It moves right by a segment at least, or by half of the buffer: no
   silly windows.
-- What lies outside of the window is cut off. So what waits out of order is never more than the buffer.
+- What lies outside of the window is cut off. So what waits out of order is never more than the buffer. Nor is it in
+  more pieces than the buffer has room for; further ones are dropped, and come again.
 - Acknowledged at once: what is out of order, what fills a gap, a FIN, more than a full segment; the first segments
   of a connection, until the process answers (then an answer may carry the ACK). Anything else within `delayed_ack_s`.
 
@@ -28,6 +29,8 @@ from layergate.tcp.config import Config
 SEGMENT_BYTES_FIRST: Final = 536
 """How long the peer's segments are taken to be until a longer one comes: TCP_MSS_DEFAULT."""
 WINDOW_MAX: Final = 0xFFFF
+PIECE_BYTES_MIN: Final = 64
+"""What a piece out of order counts for at least: its upkeep is more than a byte."""
 
 
 def first_window(config: Config, mss: int) -> int:
@@ -37,7 +40,10 @@ def first_window(config: Config, mss: int) -> int:
 
 
 class Receiver:
-    """The receiving half. *start*: the number of the first byte, one behind the peer's SYN."""
+    """The receiving half.
+
+    *start*: the number of the first byte, one behind the peer's SYN; *window*: what our SYN offers.
+    """
 
     __slots__ = (
         "_buffer",
@@ -56,11 +62,11 @@ class Receiver:
         "shift",
     )
 
-    def __init__(self, config: Config, start: int, *, mss: int, shift: int) -> None:
+    def __init__(self, config: Config, start: int, *, mss: int, shift: int, window: int) -> None:
         self._config = config
         self.mss, self.shift = mss, shift
         self.nxt = self.acknowledged = start
-        self.edge = start + first_window(config, mss)
+        self.edge = start + window
         self.fin_at: int | None = None
         self.ack_at: float | None = None
         self.is_interactive = False
@@ -92,7 +98,7 @@ class Receiver:
     def take(self, start: int, payload: bytes, *, fin: bool, now: float) -> int:
         """Take what a segment brings in; return by how many bytes the stream grew."""
         end = start + len(payload)
-        if fin and end <= self.edge and self.fin_at is None:
+        if fin and end <= self.edge and self.fin_at is None and not self._reaches_beyond(end):
             self.fin_at = end
         if self.fin_at is not None:
             end = min(end, self.fin_at)
@@ -119,6 +125,10 @@ class Receiver:
         else:
             self._delay(now)
         return grown
+
+    def _reaches_beyond(self, end: int) -> bool:
+        """Whether something waits that stands behind *end*: then there can be no FIN."""
+        return bool(self._later) and self._later[-1][0] + len(self._later[-1][1]) > end
 
     def _delay(self, now: float) -> None:
         full = self.nxt - self.acknowledged > self._segment_bytes
@@ -147,7 +157,8 @@ class Receiver:
                 pieces.append((start, data))
                 break
         for piece in pieces:
-            self._later.insert(bisect_left(self._later, piece), piece)
+            if (len(self._later) + 1) * PIECE_BYTES_MIN <= self._config.receive_buffer_bytes:
+                self._later.insert(bisect_left(self._later, piece), piece)
 
     def _fill(self) -> None:
         count = 0
@@ -168,7 +179,12 @@ class Receiver:
 
     def opens_window(self) -> bool:
         """Whether the window has grown so much by what was read that the peer should hear of it (Linux: to twice)."""
-        return self._space() >= max(2 * (self.edge - self.nxt), self.mss) and not self.has_ended
+        return self._space() >= max(2 * (self.edge - self.nxt), self._step) and not self.has_ended
+
+    @property
+    def _step(self) -> int:
+        """By how much the window opens at least (RFC 9293, 3.8.6.2.2)."""
+        return min(self.mss, self._config.receive_buffer_bytes // 2)
 
     def _space(self) -> int:
         return max(self._config.receive_buffer_bytes - len(self._buffer), 0)
@@ -176,7 +192,7 @@ class Receiver:
     def advertise(self) -> int:
         """Return the window to send, in the units of the wire, and hold to it: nothing more is due."""
         space = self._space()
-        if space >= min(self.mss, self._config.receive_buffer_bytes // 2):
+        if space >= self._step:
             wanted = self.nxt + min(space, WINDOW_MAX << self.shift)
             self.edge = max(self.edge, wanted)
         # Cut to whole units it may seem to shrink; what was promised before is taken all the same (RFC 7323, 2.4).

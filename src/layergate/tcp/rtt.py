@@ -1,8 +1,7 @@
 """The retransmission timeout, from measured round trips.
 
 - The first sample R: SRTT = R, RTTVAR = R / 2. Later ones: RTTVAR moves a quarter of the way to |SRTT - R|, then SRTT
-  an
-  eighth of the way to R. RTO = SRTT + 4 RTTVAR, between a least and a longest.
+  an eighth of the way to R. RTO = SRTT + 4 RTTVAR, between a least and a longest.
 - Each timeout doubles the RTO; a sample ends that. A segment that was sent twice gives no sample (Karn), unless
   timestamps tell which of the two was acknowledged.
 

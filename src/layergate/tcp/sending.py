@@ -8,10 +8,10 @@ Sequence numbers are plain integers here (`sequence`). The stream of what is sen
      acknowledged up to una; sent up to nxt; the window of the peer ends at una + window; FIN takes the number end
 
 - `next_piece` says what is to be sent at this moment, one segment a call, None where nothing may be. First what is
-  lost,
-  then what is new: as far as the peer's window, the congestion window and Nagle allow.
+  lost, then what is new: as far as the peer's window, the congestion window and Nagle allow.
 - A short segment waits while an earlier short one is not acknowledged (Nagle, in Minshall's form, as Linux has it).
-- A segment shorter than the peer could take waits for a better window (silly window avoidance on the sender's side).
+- A segment shorter than the peer could take waits for a better window (silly window avoidance on the sender's side):
+  until the timer expires.
 - The timer runs while something is on its way. It expires: all of that is lost, and sent again as the window opens.
 - Nothing on its way, and no room in the peer's window: the same timer asks for the window, each time twice as late.
 
@@ -53,8 +53,7 @@ class _Sent:
     end: int
     fin: bool
     time: float
-    first_time: float
-    resent: bool = False
+    first_resent: float | None = None
 
 
 class Sender:
@@ -67,6 +66,7 @@ class Sender:
         "_fin_at",
         "_is_limited",
         "_lost",
+        "_overrides",
         "_probes",
         "_sent",
         "_small_end",
@@ -108,6 +108,7 @@ class Sender:
         self._timer: float | None = None
         self._probes = 0
         self._wants_probe = False
+        self._overrides = False  # the timer expired on a silly window
         self.unanswered = 0  # probes since the peer was last heard of
         self._window_max = 0
         self._is_limited = False
@@ -145,14 +146,22 @@ class Sender:
         return self._fin_at is not None and self.una > self._fin_at
 
     @property
+    def waits(self) -> bool:
+        """Whether something, be it the FIN, was not sent yet."""
+        return self.nxt < self.end or (self.fin_queued and self._fin_at is None)
+
+    @property
     def timer(self) -> float | None:
         """When to send again, or to ask for the window; None while there is nothing to wait for."""
         return self._timer
 
     @property
     def waits_since(self) -> float | None:
-        """When the first segment that is not acknowledged was first sent; None where none is on its way."""
-        return self._sent[0].first_time if self._sent else None
+        """When the first segment that is not acknowledged was first sent again; None where none was.
+
+        Linux begins to count there (retransmits_timed_out): a timeout later than when it was sent.
+        """
+        return self._sent[0].first_resent if self._sent else None
 
     # --- what the process gives ---------------------------------------------------------------------------------------
 
@@ -176,7 +185,7 @@ class Sender:
         while self._sent and self._sent[0].end <= ack:
             record = self._sent.popleft()
             segments += 1
-            was_resent = was_resent or record.resent
+            was_resent = was_resent or record.first_resent is not None
             measured = now - record.time if measured is None else measured
             if self._lost and self._lost[0] is record:
                 self._lost.popleft()
@@ -194,7 +203,7 @@ class Sender:
         self._probes = 0
         if self.congestion.acknowledged(segments, ack, limited=self._is_limited):
             self._lose_first()
-        self._timer = now + self.rtt.rto_s if self._sent else None
+        self._timer = self._expiry(now) if self._sent else None
         return acked
 
     def duplicate(self) -> None:
@@ -229,12 +238,19 @@ class Sender:
             self.unanswered += 1
             self._timer = None
             return
-        again = self._sent[0].resent
+        again = self._sent[0].first_resent is not None
         self.congestion.timed_out(self.nxt, len(self._sent), again=again)
         self._lost = deque(self._sent)
         self._small_end = self.una
         self.rtt.back_off()
-        self._timer = now + self.rtt.rto_s
+        self._timer = self._expiry(now)
+
+    def _expiry(self, now: float) -> float:
+        """Return when what is sent now is lost; no later than the user's patience ends."""
+        expiry, since, user_timeout_s = now + self.rtt.rto_s, self.waits_since, self._config.user_timeout_s
+        if since is None or user_timeout_s is None or since + user_timeout_s <= now:
+            return expiry
+        return min(expiry, since + user_timeout_s)
 
     # --- what leaves --------------------------------------------------------------------------------------------------
 
@@ -243,6 +259,9 @@ class Sender:
         if not self._wants_probe:
             return False
         self._wants_probe = False
+        if self.window > 0 and self.waits:
+            self._overrides = True  # it is open, though not far: send what fits, and hear what comes
+            return False
         backed_off = self.rtt.rto_s * (1 << min(self._probes, PROBE_BACKOFFS_MAX))
         self._timer = now + min(backed_off, self._config.rto_s_max)
         return True
@@ -250,19 +269,16 @@ class Sender:
     def next_piece(self, now: float) -> Piece | None:
         """Return what is to be sent now, and take it as sent; None where nothing is, or may be."""
         piece = self._again(now) or self._fresh(now)
+        self._overrides = False
         if piece is not None:
             self.last_sent = now
             # The first that is on its way, for the first time or again, starts the timer anew.
             if self._timer is None or piece.start <= self.una:
-                self._timer = now + self.rtt.rto_s
+                self._timer = self._expiry(now)
                 self._probes = 0
-        elif self._timer is None and not self._sent and self._waits:
+        elif self._timer is None and not self._sent and self.waits:
             self._timer = now + self.rtt.rto_s  # only an open window can help: ask for it
         return piece
-
-    @property
-    def _waits(self) -> bool:
-        return self.nxt < self.end or (self.fin_queued and self._fin_at is None)
 
     @property
     def _has_turn(self) -> bool:
@@ -273,13 +289,15 @@ class Sender:
             return None
         self._at_once = False
         record = self._lost.popleft()
-        record.time, record.resent = now, True
+        record.time = now
+        if record.first_resent is None:
+            record.first_resent = now
         self.retransmitted += 1
         payload = self._payload(record.start, record.end - record.fin)
         return Piece(record.start, payload, record.fin, is_new=False, pushes=bool(payload) and record.end >= self.end)
 
     def _fresh(self, now: float) -> Piece | None:
-        if not self._waits or self._lost:
+        if not self.waits or self._lost:
             return None
         if not self._has_turn:
             self._is_limited = True
@@ -296,7 +314,7 @@ class Sender:
         if self._config.slow_start_after_idle and not self._sent and self.last_sent is not None:
             self.congestion.idled((now - self.last_sent) / self.rtt.rto_s)
         self._is_limited = self.in_flight + 1 >= self.congestion.cwnd
-        record = _Sent(self.nxt, self.nxt + size + fin, fin, now, now)
+        record = _Sent(self.nxt, self.nxt + size + fin, fin, now)
         self._sent.append(record)
         self.nxt = record.end
         if fin:
@@ -308,7 +326,7 @@ class Sender:
     def _may_be_short(self, size: int, *, takes_all: bool) -> bool:
         """Silly windows, then Nagle: a short segment must be all there is, or a fair part of the peer's window."""
         if not takes_all:
-            return size * 2 >= self._window_max
+            return self._overrides or size * 2 >= self._window_max
         return not (self._config.nagle and self._sent and self.una < self._small_end)
 
     def _payload(self, start: int, end: int) -> bytes:

@@ -114,8 +114,13 @@ TABLE: Final = (
     Transition(State.SYN_SENT, Cause.TIMEOUT, State.CLOSED),
     Transition(State.SYN_SENT, Cause.UNREACHABLE, State.CLOSED),
     *(Transition(state, Cause.RST, State.CLOSED) for state in SYNCHRONIZED),
-    *(Transition(state, Cause.TIMEOUT, State.CLOSED) for state in SYNCHRONIZED),
-    # Linux sends no RST where both directions are closed already and only the peer's last ACK is missing.
+    # FIN_WAIT_2 has nothing on its way: only keepalives find it without answer, and then the peer is told, in case.
+    *(
+        Transition(state, Cause.TIMEOUT, State.CLOSED, _RST if state is State.FIN_WAIT_2 else Flag.NONE)
+        for state in SYNCHRONIZED
+    ),
+    # Linux sends no RST where both directions are closed already and only the peer's last ACK is missing; but it does
+    # while data and FIN still wait here, or what came was not read.
     *(
         Transition(state, Cause.ABORT, State.CLOSED, Flag.NONE if state in (State.CLOSING, State.LAST_ACK) else _RST)
         for state in SYNCHRONIZED
