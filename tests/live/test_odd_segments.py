@@ -37,7 +37,7 @@ Send = Callable[[bytes], list[bytes]]
 
 @dataclass
 class Peer:
-    """Somebody who speaks segments from a port of its own. *theirs*: the other side's first number, once it is known."""
+    """Somebody who speaks segments, from a port of its own. *theirs*: the other side's first number, once known."""
 
     send: Send
     version: int

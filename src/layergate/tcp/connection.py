@@ -97,16 +97,19 @@ class End:
 class Connection:
     """One connection, made by `connect` or `accept`.
 
-    *sequence*: its first sequence number; *stamp*: what is added to the milliseconds that its timestamps tell.
+    *sequence*: its first sequence number; *stamp*: what is added to the milliseconds that its timestamps tell, the same
+    number where it is None.
     """
 
-    def __init__(self, config: Config, local: End, remote: End, *, sequence: int, now: float, stamp: int = 0) -> None:
+    def __init__(
+        self, config: Config, local: End, remote: End, *, sequence: int, now: float, stamp: int | None = None
+    ) -> None:
         self.config, self.local, self.remote = config, local, remote
         self.state = State.CLOSED
         self.failure: Failure | None = None
         self.is_orphan = False
         self.iss = sequence
-        self._stamp_offset = stamp
+        self._stamp_offset = sequence if stamp is None else stamp
         self.irs: int | None = None
         self.opened = self.changed = now
         self.segments_out = self.segments_in = 0
@@ -134,7 +137,9 @@ class Connection:
         self._invalid_answered = -1e9
 
     @classmethod
-    def connect(cls, config: Config, local: End, remote: End, *, sequence: int, now: float, stamp: int = 0) -> Self:
+    def connect(
+        cls, config: Config, local: End, remote: End, *, sequence: int, now: float, stamp: int | None = None
+    ) -> Self:
         """Return a connection that is being opened from here: `dispatch` gives its SYN."""
         self = cls(config, local, remote, sequence=sequence, now=now, stamp=stamp)
         self._move(Cause.CONNECT, now)
@@ -143,7 +148,15 @@ class Connection:
 
     @classmethod
     def accept(
-        cls, config: Config, local: End, remote: End, syn: Segment, *, sequence: int, now: float, stamp: int = 0
+        cls,
+        config: Config,
+        local: End,
+        remote: End,
+        syn: Segment,
+        *,
+        sequence: int,
+        now: float,
+        stamp: int | None = None,
     ) -> Self:
         """Return a connection that *syn* opens: `dispatch` gives its SYN-ACK."""
         self = cls(config, local, remote, sequence=sequence, now=now, stamp=stamp)

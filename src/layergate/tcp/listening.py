@@ -59,7 +59,7 @@ class Listener:
         *,
         sequence: int,
         now: float,
-        stamp: int = 0,
+        stamp: int | None = None,
     ) -> Connection | None:
         """Return the connection that *syn* opens; None after `close`, and where there is no room, which is counted.
 
