@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench fuzz docs requirements clean system static FORCE
+.PHONY: help setup demo test check bench fuzz golden docs requirements clean system static FORCE
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -39,6 +39,9 @@ bench: setup ## measure, and append to bench/history.jsonl
 fuzz: setup ## damaged dumps of Windows, and TCP segments that nobody would send, by the hundred thousand
 	@$(BIN)/python -m tests.unit.windows.fuzz $(or $(COUNT),100000) --seed $(or $(SEED),1)
 	@$(BIN)/python -m tests.unit.tcp.fuzz $(or $(COUNT),100000) --seed $(or $(SEED),1)
+
+golden: setup ## write the reviewed outputs anew (tests/golden): look at what changed
+	@$(BIN)/python -m pytest -q tests/unit --golden
 
 docs: setup ## write the generated pages anew
 	@$(BIN)/python tools/gen_docs.py

@@ -73,3 +73,8 @@ def shared_dir() -> Path:
     if not directory.is_dir():
         pytest.skip("no reference material (a directory `shared`) beside the clone")
     return directory
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --golden: write the reviewed outputs anew, instead of comparing with them."""
+    parser.addoption("--golden", action="store_true", help="write tests/golden anew; review what changed")
