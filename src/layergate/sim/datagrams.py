@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from layergate.model import Action, Decided, Flag, Process
+from layergate.model import Action, Decided, Direction, Flag, Process
 from layergate.path import Datagram as Passing
 from layergate.path import Endpoint
 from layergate.path import Host as Role
@@ -153,7 +153,10 @@ class UdpStack:
                 client, server = (local, remote) if role is Role.CLIENT else (remote, local)
                 self.host.recording.open(UDP, client, server)
             endpoint = port.endpoints[remote] = Endpoint(role)
-        endpoint.reauthorize = flows.get(key) is not None and flows.is_due(key)
+        known_flow = flows.get(key) is not None
+        endpoint.reauthorize = known_flow and flows.is_due(key)
+        if known_flow and not endpoint.reauthorize:
+            flows.packet(key, Direction.OUTBOUND if role is Role.CLIENT else Direction.INBOUND, now)  # it is not idle
         return endpoint
 
     def _where(self, interface: Interface, port: UdpPort, local: End, remote: End, *, inbound: bool) -> Where:

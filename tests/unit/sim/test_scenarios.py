@@ -85,7 +85,7 @@ def test_another_seed_gives_another_run() -> None:
     assert digest(played("lossy-transfer", seed=1)) != digest(played("lossy-transfer", seed=2))
 
 
-# --- what some of them show ---------------------------------------------------------------------------------------------
+# --- what some of them show -------------------------------------------------------------------------------------------
 
 
 def test_ten_requests_cost_least_where_they_are_sent_ahead() -> None:

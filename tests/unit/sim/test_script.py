@@ -1,0 +1,151 @@
+"""Scenarios as text: every wrong line is named, with what was found and what would be accepted."""
+
+import pytest
+
+from layergate.model import PolicyError
+from layergate.policyfile import TableResolver
+from layergate.sim.recording import Called, Noted
+from layergate.sim.running import Run, play
+from layergate.sim.script import parse
+
+HOSTS = """# A scenario for a test.
+# And why.
+host a 10.9.0.1/24 fd09::1/64
+host b 10.9.0.2/24 fd09::2/64
+link a b delay 1ms
+program client at a app /usr/bin/client
+program server at b app /usr/bin/server user 7 unit web.service
+"""
+SESSION = """server: listen L 80
+client: connect C b:80
+server: accept S from L
+"""
+
+
+def run(statements: str, plans: str = "") -> Run:
+    return play(parse(HOSTS + plans + statements, "test.txt"), TableResolver())
+
+
+def outcomes(played: Run) -> list[str]:
+    return [entry.error or entry.result for entry in played.recording.entries if isinstance(entry, Called)]
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(PolicyError) as raised:
+        run(text)
+    return [str(problem) for problem in raised.value.problems]
+
+
+def test_the_first_comment_is_the_title_and_the_rest_explains() -> None:
+    script = parse(HOSTS, "test.txt")
+    assert (script.title, script.about) == ("A scenario for a test.", "And why.")
+
+
+@pytest.mark.parametrize(
+    "line, found, accepted",
+    [
+        ("jump", "'jump'", "a program that was named, with a colon, or one of host, link"),
+        ("nobody: close C", "'nobody:'", "a program that was named"),
+        ("client: fly C", "'fly'", "a call: bind, listen, connect"),
+        ("client: connect C", "nothing", "HOST:PORT"),
+        ("client: connect C b", "'b'", "HOST:PORT"),
+        ("client: connect C b:65536", "'b:65536'", "HOST:PORT"),
+        ("client: connect C nowhere:80", "'nowhere'", "a host that was named, or an address of either family"),
+        ("client: connect C b:80 soon", "'soon'", "from or within"),
+        ("client: connect C b:80 within 5", "'5'", "a time, such as 5ms"),
+        ("client: connect C b:80 -> A B", "A B", "one word behind ->"),
+        ("client: send C many", "'many'", "a number of bytes, such as 500"),
+        ("server: accept S", "nothing", "from"),
+        ("wait", "nothing", "a time"),
+        ("wait 5ms more", "'more'", "nothing more on this line"),
+        ("cut a nobody", "'nobody'", "a host that was named: a, b"),
+        ("cut a a", "a a", "two hosts with a link between them"),
+        ("expect C WAITING", "'WAITING'", "a state: CLOSED, LISTEN"),
+        ("forge a X from a:1 to b:2", "'X'", "flags as tcpdump writes them"),
+        ("forge a S from 300.0.0.0:1 to b:2", "'300.0.0.0'", "an address of either family"),
+        ("repeat three:", "'three'", "how often, 0 to 10000000"),
+        ("repeat 3", "no colon", "a colon at the end, and a block below"),
+        ("repeat 3:", "no block below", "lines that are indented by 4 spaces"),
+        ("host c 10.9.0.300/24", "'10.9.0.300/24'", "an address with its prefix"),
+        ("host c 10.9.0.3/24 ports 9-1", "'9-1'", "two ports, LOW-HIGH"),
+        ("link a b loss 101%", "'101%'", "a share, such as 1%, 100% at most"),
+        ("link a b speed 5", "'speed'", "delay or rate or loss"),
+        ("program x at a", "nothing", "app"),
+        ("tcp a magic 5", "'magic'", "an option of TCP: mtu, mss"),
+        ("tcp a nagle maybe", "'maybe'", "on or off"),
+        ("tcp a rto_s_min 0s", "0 < rto_s_min <= rto_s_initial <= rto_s_max", "a connection could live with"),
+    ],
+)
+def test_a_wrong_line_is_named_with_what_was_found_and_what_would_be_accepted(
+    line: str, found: str, accepted: str
+) -> None:
+    (problem,) = problems(line + "\n")
+    assert problem.startswith("test.txt:8: ")
+    assert found in problem
+    assert accepted in problem
+
+
+def test_a_block_below_a_line_that_has_none_is_named() -> None:
+    (problem,) = problems("wait 1s\n    wait 2s\n")
+    assert problem.startswith("test.txt:8: wait 1s: an indented block below it; only policy, change, repeat")
+
+
+def test_all_wrong_lines_are_named_at_once_and_nothing_is_played() -> None:
+    told = problems("jump\nwait\nrepeat 2:\n    fall\n")
+    assert [problem.split(":")[1] for problem in told] == ["8", "9", "11"]
+
+
+def test_a_policy_within_is_checked_like_any_other_with_the_scenarios_lines() -> None:
+    told = problems('policy b:\n    [[filter]]\n    name = "x"\n    layer = "NOWHERE"\n    action = "permit"\n')
+    assert told[0].startswith("test.txt:11: filter 'x'")
+
+
+def test_a_call_that_ends_otherwise_than_expected_is_an_error_of_the_scenario() -> None:
+    (problem,) = problems("client: connect C b:80 -> ETIMEDOUT\n")
+    assert "test.txt:8: client: connect C b:80 -> ETIMEDOUT: ECONNREFUSED; ETIMEDOUT" in problem
+
+
+def test_a_state_that_is_not_there_is_an_error_of_the_scenario() -> None:
+    assert "ESTABLISHED; LISTEN" in problems(SESSION + "expect S LISTEN\n")[0]
+
+
+def test_a_call_that_waits_for_what_never_comes_is_an_error_that_names_it() -> None:
+    (problem,) = problems("server: listen L 80\nserver: accept S from L\n")
+    assert problem.startswith("test.txt:9: server: accept S from L: it waits for what never comes")
+
+
+def test_a_call_that_fails_without_an_expectation_is_told_and_the_scenario_goes_on() -> None:
+    assert outcomes(run("client: connect C b:81\nclient: connect D b:82\n")) == ["ECONNREFUSED", "ECONNREFUSED"]
+
+
+def test_repeats_count_each_for_itself_also_within_each_other() -> None:
+    played = run("repeat 2:\n    note outer {i}\n    repeat 2:\n        note inner {i}\n")
+    noted = [entry.text for entry in played.recording.entries if isinstance(entry, Noted)]
+    assert noted == ["outer 0", "inner 0", "inner 1", "outer 1", "inner 0", "inner 1"]
+
+
+def test_what_runs_beside_goes_on_while_the_rest_does() -> None:
+    played = run(SESSION + "beside:\n    server: receive S 10\nwait 1s\nclient: send C 10\n")
+    assert outcomes(played)[-2:] == ["", "10 bytes"]
+
+
+def test_a_measurement_tells_the_time_and_the_packets() -> None:
+    played = run("server: listen L 80\nmeasure a handshake:\n    client: connect C b:80\n")
+    assert [entry.text for entry in played.recording.entries if isinstance(entry, Noted)] == [
+        "a handshake: 0.002 s, 3 packets"
+    ]
+
+
+def test_datagrams_have_words_too() -> None:
+    played = run(
+        "server: open U 53\nclient: send-to D b:53 30\nserver: receive-from U\n"
+        "client: send-to E b:54 30\nclient: receive-from E within 1s -> ECONNREFUSED\n"
+    )
+    assert outcomes(played) == ["", "", "30 bytes", "", "ECONNREFUSED"]
+
+
+def test_a_program_has_the_user_and_the_unit_that_it_was_given() -> None:
+    played = run(SESSION)
+    process = next(one.indication.process for one in played.recording.indications if one.indication.host == "server")
+    assert process is not None
+    assert (process.app, process.user, process.unit) == ("/usr/bin/server", 7, "web.service")
