@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from bench import analysis, measure
+from bench import analysis, measure, simulation
 from bench.place import Place
 from bench.report import HISTORY, Report, append, stamp
 from bench.variants import Sizes, for_connections, for_packets
@@ -17,7 +17,7 @@ from layergate.cli.telling import Signals
 from layergate.model import NotSupportedError
 
 UNABLE, INTERRUPTED = 3, 130
-KERNEL, ANALYSIS = "kernel", "analysis"
+KERNEL, ANALYSIS, SIMULATION = "kernel", "analysis", "simulation"
 QUICK: Final = Sizes(rounds=3, connections=100, exchanges=200, warm_up=20, connect_filters=50, transport=(10, 100))
 
 
@@ -27,14 +27,12 @@ def main() -> int:
     sizes = QUICK if arguments.quick else Sizes()
     sizes = replace(sizes, rounds=arguments.rounds or sizes.rounds)
     history = arguments.history or (None if arguments.quick else HISTORY)
-    if arguments.only != KERNEL:
-        offline = analysis.measured(analysis.COUNTS[:1] if arguments.quick else analysis.COUNTS)
-        print(analysis.text(offline))
-        if arguments.only == ANALYSIS:
-            if history is not None:
-                append({**stamp(), "analysis": [one.line() for one in offline]}, history)
-                print(f"\nappended to {os.path.relpath(history)}")
-            return 0
+    offline = _offline(arguments.only, quick=arguments.quick)
+    if arguments.only in (ANALYSIS, SIMULATION):
+        if history is not None:
+            append({**stamp(), **offline}, history)
+            print(f"\nappended to {os.path.relpath(history)}")
+        return 0
     try:
         with Signals() as asked:
             report, loads = _measured(sizes, asked)
@@ -44,15 +42,27 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nbench: ended early; nothing is left, and nothing was appended", file=sys.stderr)
         return INTERRUPTED
-    line = report.line(loads)
-    if arguments.only != KERNEL:
-        line["analysis"] = [one.line() for one in offline]
+    line = {**report.line(loads), **offline}
     print(f"{line['machine']}, Linux {line['kernel']}, load average {loads[0]:.2f} before and {loads[1]:.2f} after")
     print(report.text())
     if history is not None:
         append(line, history)
         print(f"\nappended to {os.path.relpath(history)}")
     return 0
+
+
+def _offline(only: str | None, *, quick: bool) -> dict[str, object]:
+    """Measure and print what needs no kernel; return it for the history."""
+    measured: dict[str, object] = {}
+    if only in (None, ANALYSIS):
+        engine = analysis.measured(analysis.COUNTS[:1] if quick else analysis.COUNTS)
+        print(analysis.text(engine))
+        measured[ANALYSIS] = [one.line() for one in engine]
+    if only in (None, SIMULATION):
+        simulated = simulation.measured(quick=quick)
+        print(simulation.text(simulated))
+        measured[SIMULATION] = [one.line() for one in simulated]
+    return measured
 
 
 def _arguments() -> argparse.Namespace:
@@ -62,7 +72,9 @@ def _arguments() -> argparse.Namespace:
         "--quick", action="store_true", help=f"{QUICK.rounds} rounds of little: does it run? The figures mean nothing"
     )
     parser.add_argument(
-        "--only", choices=(KERNEL, ANALYSIS), help="measure the kernel's side alone (root), or the reference engine's"
+        "--only",
+        choices=(KERNEL, ANALYSIS, SIMULATION),
+        help="measure the kernel's side alone (root), the reference engine's, or the simulator's",
     )
     parser.add_argument(
         "--history", type=Path, metavar="FILE", help="append here (default: bench/history.jsonl; --quick: nowhere)"

@@ -25,7 +25,6 @@ from layergate.kernel.hooks import HOOK_BY_LAYER
 from layergate.model import (
     LAYERS,
     Action,
-    DataType,
     Decided,
     Direction,
     Field,
@@ -62,6 +61,8 @@ class Where:
 
     *asked*: the local end that a process asked for, where that is less than what *local* was chosen to be. *implicit*:
     what is bound is bound by a connect or listen. *binds*: where the binds of its socket stand that have no role yet.
+    *known* is the gate's: the values of a layer, by its id, and both ends as text; so that a connection, whose place
+    stays the same, has them made once.
     """
 
     protocol: int
@@ -76,6 +77,8 @@ class Where:
     asked: End | None = None
     implicit: bool = False
     binds: list[int] = field(default_factory=list)
+    known: dict[int, tuple[Mapping[str, Value], str | None, str | None]] = field(default_factory=dict)
+    _key: FlowKey | None = None
 
     @property
     def is_v4(self) -> bool:
@@ -85,8 +88,12 @@ class Where:
     @property
     def key(self) -> FlowKey:
         """The flow's key at this host."""
-        assert self.remote is not None
-        return FlowKey(self.protocol, _number(self.local), self.local.port, _number(self.remote), self.remote.port)
+        if self._key is None:
+            assert self.remote is not None
+            self._key = FlowKey(
+                self.protocol, _number(self.local), self.local.port, _number(self.remote), self.remote.port
+            )
+        return self._key
 
 
 class Gate:
@@ -120,6 +127,9 @@ class Gate:
     def at(self, step: Step, where: Where) -> Decided | None:
         """Decide one step, and show it; a block also at the layer's discard twin. None where nothing was to decide."""
         layer = _layer(step.layer, is_v4=where.is_v4)
+        if not self.recording.keeps and layer.id not in self._ordered.layers and step.layer not in _AUTHORIZES:
+            self.recording.counts["Indicated"] += 1  # permitted by nobody, and nobody looks
+            return None
         if step.layer in _AUTHORIZES and where.remote is not None:
             decided = self._authorized(layer, step, where)
             if decided is None:
@@ -152,16 +162,22 @@ class Gate:
         return shown, authorization.verdict
 
     def _indication(self, layer: Layer, step: Step, where: Where) -> Indication:
+        known = where.known.get(layer.id)
+        if known is None:
+            local = _text(_local(step, where), where.protocol)
+            remote = _text(where.remote, where.protocol) if layer.field("IP_REMOTE_ADDRESS") else None
+            known = where.known[layer.id] = _values(layer, step, where), local, remote
+        values, local, remote = known
         return Indication(
             layer=layer,
-            values=_values(layer, step, where),
+            values=values,
             time=round(self.world.now, 6),
             host=where.role,
             event=step.event,
             flow=where.flow,
             protocol=_PROTOCOLS.get(where.protocol, str(where.protocol)),
-            local=_text(_local(step, where), where.protocol),
-            remote=_text(where.remote, where.protocol) if layer.field("IP_REMOTE_ADDRESS") else None,
+            local=local,
+            remote=remote,
             process=where.process,
         )
 
@@ -174,7 +190,7 @@ class Gate:
             filter=blamed,
             sublayer=verdict.sublayer.name if verdict.sublayer else None,
             version=self.policy.version,
-            fields=tuple(_known_fields(indication.layer.id)),
+            fields=_field_names(indication.layer.id),
         )
         if where.role is not None and where.binds:
             self.recording.assign(where.binds, where.role, where.flow if where.role is Role.CLIENT else None)
@@ -208,6 +224,11 @@ def _known_fields(layer_id: int) -> dict[str, Field]:
     return {one.name: one for one in layer.fields if hook is None or one.name in hook.fields}
 
 
+@cache
+def _field_names(layer_id: int) -> tuple[str, ...]:
+    return tuple(_known_fields(layer_id))
+
+
 def _values(layer: Layer, step: Step, where: Where) -> Mapping[str, Value]:
     local, flags = _local(step, where), where.flags
     if step.layer.removesuffix("_DISCARD") in _BINDS:
@@ -236,24 +257,11 @@ def _values(layer: Layer, step: Step, where: Where) -> Mapping[str, Value]:
             raw["ALE_USER_ID"] = process.user
         if process.unit is not None:
             raw["ALE_PACKAGE_ID"] = process.unit
-    return {
-        name: Value(one.type, raw[name])
-        for name, one in _known_fields(layer.id).items()
-        if name in raw and _fits(one.type, raw[name])
-    }
+    return {name: Value(one.type, raw[name]) for name, one in _known_fields(layer.id).items() if name in raw}
 
 
 def _local(step: Step, where: Where) -> End:
     return where.asked if where.asked is not None and step.layer.removesuffix("_DISCARD") in _ASKED else where.local
-
-
-def _fits(kind: DataType, data: Raw) -> bool:
-    """Whether a field of *kind* can hold *data*: what a layer calls by another type is left empty."""
-    try:
-        Value(kind, data)
-    except ValueError:
-        return False
-    return True
 
 
 def _number(end: End) -> int | bytes:

@@ -89,22 +89,31 @@ class Half:
     is_closed: bool = False
     resets_first: bool = False
     _high: int | None = None
+    _inbound: Where | None = None
+    _outbound: Where | None = None
     timer: Event | None = None
 
     def where(self, *, inbound: bool) -> Where:
         """Return what is known of a packet of this connection."""
-        connection, interface = self.connection, self.interface
-        return Where(
-            TCP,
-            connection.local,
-            connection.remote,
-            self.process,
-            interface.index,
-            Flag.IS_LOOPBACK if interface.index == 1 else Flag(0),
-            inbound,
-            self.role,
-            self.flow,
-        )
+        found = self._inbound if inbound else self._outbound
+        if found is None:
+            connection, interface = self.connection, self.interface
+            found = Where(
+                TCP,
+                connection.local,
+                connection.remote,
+                self.process,
+                interface.index,
+                Flag.IS_LOOPBACK if interface.index == 1 else Flag(0),
+                inbound,
+                self.role,
+                self.flow,
+            )
+            if inbound:
+                self._inbound = found
+            else:
+                self._outbound = found
+        return found
 
     def fresh_bytes(self, segment: Segment) -> int:
         """Return how many bytes of *segment* were never sent before; SYN and FIN are none."""
