@@ -72,7 +72,7 @@ class Config:
     syn_again_s: float | None = 0.008
     """TCP_TIMEOUT_MIN, two ticks of 250 Hz: when a SYN that met an older connection is repeated. None: no sooner."""
     syn_retries: int = 6
-    """tcp_syn_retries: how often a SYN is sent again, besides the linear ones."""
+    """tcp_syn_retries: how often a SYN is sent again besides the linear ones; no longer than so many would take."""
     syn_linear_timeouts: int = 4
     """tcp_syn_linear_timeouts: so many at the first timeout, before it begins to double."""
     syn_ack_retries: int = 5
@@ -131,12 +131,12 @@ class Config:
             return min(self.mtu, _PACKET_BYTES_MAX_V4) - _HEADERS_V4
         return self.mtu - _HEADERS_V6
 
-    def give_up_after_s(self, retries: int) -> float:
-        """Return how long *retries* timeouts take, each twice the one before, from the least to the longest.
+    def give_up_after_s(self, retries: int, first_s: float | None = None) -> float:
+        """Return how long *retries* timeouts take, each twice the one before, up to the longest.
 
-        Linux counts time rather than retries: with 15 it is 924.6 s.
+        The first is *first_s*, or the least. Linux counts time rather than retries: with 15 it is 924.6 s.
         """
-        total, timeout = 0.0, self.rto_s_min
+        total, timeout = 0.0, self.rto_s_min if first_s is None else first_s
         for _ in range(retries + 1):
             total += timeout
             timeout = min(timeout * 2, self.rto_s_max)

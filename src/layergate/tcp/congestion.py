@@ -9,7 +9,8 @@ in flight. The window itself then doesn't jump.
 - RECOVERY, begun by the third duplicate ACK: half of the flight becomes the window. The first segment is sent again at
   once. A partial ACK, one that doesn't cover all that was sent by then, shows the next hole: the same again.
 - LOSS, begun by a timeout: the window is one segment, and all that was in flight is sent again as it opens.
-- Duplicate ACKs of what was sent before the last of these began say nothing new (RFC 6582, 3.2, step 1).
+- Duplicate ACKs of what was sent before the last of these began say nothing new (RFC 6582, 3.2, step 1); in LOSS they
+  don't even count, until something new was sent.
 
 Worked example: 10 in flight, the first is lost. Three duplicate ACKs: ssthresh 5, window 5, in flight 10 - 3. Two more,
 in flight 5, one more, in flight 4: a new segment may leave.
@@ -90,6 +91,8 @@ class NewReno:
 
     def duplicate(self, una: int, end: int, flight: int) -> bool:
         """Take a duplicate ACK in, with *flight* segments out up to *end*; return whether the first of them is lost."""
+        if self.phase is Phase.LOSS and end <= self.recover:
+            return False  # what left the network was counted as lost already
         self.duplicates = min(self.duplicates + 1, flight)
         if self.phase is not Phase.OPEN or self.duplicates < self._config.duplicate_acks or una <= self.recover:
             return False

@@ -553,7 +553,9 @@ class Connection:
             retries, linear = config.syn_ack_retries, 0
         else:
             retries, linear = config.syn_retries + config.syn_linear_timeouts, config.syn_linear_timeouts
-        if self._handshake_losses >= retries:
+        limit_s = config.give_up_after_s(config.syn_retries, config.rto_s_initial)
+        late = not self._is_passive and self._handshake_losses > 0 and now - self.opened >= limit_s
+        if self._handshake_losses >= retries or late:
             if self._soft is not None and not self._is_passive:
                 self._fail(Unreachable(now, self._soft), Cause.TIMEOUT, now)
             else:

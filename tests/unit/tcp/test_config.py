@@ -19,6 +19,7 @@ def test_fifteen_retries_are_what_linux_documents() -> None:
     assert LINUX.give_up_after_s(15) == pytest.approx(924.6)  # Documentation/networking/ip-sysctl.rst, tcp_retries2
     assert LINUX.give_up_after_s(0) == LINUX.rto_s_min
     assert RFC.give_up_after_s(2) == 1 + 2 + 4
+    assert LINUX.give_up_after_s(6, 1.0) == 127
 
 
 BAD = {

@@ -79,6 +79,15 @@ def test_duplicates_of_what_was_sent_before_a_loss_begin_nothing() -> None:
     assert [one.duplicate(12, 22, 10) for _ in range(3)] == [False, False, True]
 
 
+def test_in_a_loss_duplicates_count_only_once_something_new_was_sent() -> None:
+    one = reno()
+    one.timed_out(11, 10, again=False)
+    one.duplicate(START, 11, 1)
+    assert one.duplicates == 0
+    one.duplicate(START, 12, 2)
+    assert one.duplicates == 1
+
+
 def test_the_threshold_is_two_segments_at_least() -> None:
     one = reno()
     one.timed_out(2, 1, again=False)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.tcp.scenario import Player, ScenarioError, ScenarioFailure, parse, read
+from tests.unit.tcp.scenario import OF_CONNECTIONS, OF_LISTENERS, Player, ScenarioFailure
+from tests.unit.tcp.scenario_lines import QUANTITIES, ScenarioError, parse, read
 
 DIRECTORY = Path(__file__).parents[2] / "scenarios" / "tcp"
 SCENARIOS = sorted(DIRECTORY.glob("*.txt"))
@@ -71,6 +72,10 @@ def test_an_unknown_verb_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(ScenarioError) as refused:
         parse("+0 jump", "x.txt")
     assert str(refused.value).startswith("x.txt:1: `jump` is no call and no quantity; there are abort, accept, ")
+
+
+def test_every_quantity_that_a_line_may_name_can_be_looked_at() -> None:
+    assert {*OF_CONNECTIONS, *OF_LISTENERS} == QUANTITIES
 
 
 def test_an_empty_scenario_is_refused() -> None:
