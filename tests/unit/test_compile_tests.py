@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from layergate.compile import GOTO_END, GOTO_MATCHED, Op, compile_policy
+from layergate.compile.tests import GOTO_END, GOTO_MATCHED, Op, compile_policy
 from layergate.model import (
     Action,
     Condition,

@@ -20,7 +20,7 @@ from layergate.model import Action
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from layergate.compile import Compiled, Test
+    from layergate.compile.tests import Compiled, Test
 
 _NUMBER: Final = Struct("<I")
 _LONG: Final = Struct("<Q")

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from layergate.compile import Compiled
+from layergate.compile.tests import Compiled
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.cgroups import Hierarchy, unit_of
 from layergate.kernel.loader import Programs, kernel_device

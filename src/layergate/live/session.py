@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Final, Self
 
 from layergate.analysis import findings
-from layergate.compile import Compiled, compile_policy
+from layergate.compile.tests import Compiled, compile_policy
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.cgroups import Hierarchy
 from layergate.kernel.hooks import HOOK_BY_LAYER, HOOKS
