@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from layergate.compile import CODE_BLOCK, CODE_HARD, KNOWN, NO_CODE, SEVERAL, Compiled, Op, Table
+from layergate.compile import CODE_BITS, CODE_BLOCK, CODE_HARD, KNOWN, NO_CODE, SEVERAL, Compiled, Op, Table
 from layergate.engine import NO_CALLOUTS, Callouts, Invocation
 from layergate.engine.callouts import Result, result_of
 from layergate.model import Action, Filter, Indication, Layer, Value
@@ -32,20 +32,19 @@ class Outcome:
 
 @dataclass(slots=True)
 class Walked:
-    """What a walk found: by sublayer of the table, the least code that matched (NO_CODE: none) and its row.
+    """What a walk found: by sublayer of the table, the least code that matched, NO_CODE where none did.
 
-    *asked*: (code, row, sublayer) of filters whose callout has to be asked. *steps*: how many the walk took.
+    *asked*: (code, sublayer) of filters whose callout has to be asked. *steps*: how many the walk took.
     """
 
     codes: list[int]
-    rows: list[int]
-    asked: list[tuple[int, int, int]]
+    asked: list[tuple[int, int]]
     steps: int = 0
 
 
 def walk(steps: Sequence[int], root: int, key: Sequence[int], sublayer_count: int) -> Walked:
     """Walk *steps* from *root* with *key*. Cost: O(steps passed), `Table.walk_max` at most."""
-    found = Walked([NO_CODE] * sublayer_count, [0] * sublayer_count, [])
+    found = Walked([NO_CODE] * sublayer_count, [])
     place = following = root
     while place or following:
         place = place or following
@@ -69,15 +68,13 @@ def walk(steps: Sequence[int], root: int, key: Sequence[int], sublayer_count: in
                 place += 1
                 continue
             if op == Op.ASK:
-                found.asked.append((a, c, word))
+                found.asked.append((a, word))
             elif a < found.codes[word]:
-                found.codes[word], found.rows[word] = a, c
-            place = place + distance if distance else 0
+                found.codes[word] = a
+            place = place + c if c else 0
         elif op == Op.ROOT:
             following = c
             place = place + 1 if word == SEVERAL or a < found.codes[word] else 0
-        elif op == Op.GOTO:
-            place = place + c if c else 0
         else:  # END
             place = 0
     return found
@@ -117,15 +114,15 @@ def _ended(
     """Return who ended the sublayer at *place*, and with what: a callout that was asked, or the filter that matched."""
     indication, action, may_write = state
     code = found.codes[place]
-    for row in dict.fromkeys(row for at, row, sublayer in sorted(found.asked) if sublayer == place and at < code):
-        item = table.filters[row]
+    for asking in sorted({asking for asking, sublayer in found.asked if sublayer == place and asking < code}):
+        item = table.filters[asking >> CODE_BITS]
         result = result_of(Invocation(indication, item, action, may_write), callouts)
         if result.action is not Action.CONTINUE:
             return item, result
     if code == NO_CODE:
         return None
     said = Action.BLOCK if code & CODE_BLOCK else Action.PERMIT
-    return table.filters[found.rows[place]], Result(said, bool(code & CODE_HARD))
+    return table.filters[code >> CODE_BITS], Result(said, bool(code & CODE_HARD))
 
 
 def decide(compiled: Compiled, layer: Layer, values: Mapping[str, Value]) -> tuple[Action, int]:

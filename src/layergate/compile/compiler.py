@@ -26,24 +26,24 @@ Worked example. One sublayer at ALE_AUTH_CONNECT_V4; remote port is word 10, rem
     filter 5  block
 
 Entries: one a filter; the ports of 9 are a clause with two alternatives, its hull 80–443. Groups: four entries are too
-few to be told apart, so there is one tree, and its root is a leaf. Steps (an empty b or c is 0; a MATCH of this one
-sublayer ends the leaf; codes are a filter's place × 4,096 × 4, and its action):
+few to be told apart, so there is one tree, and its root is a leaf. Steps (an empty number is 0: a MATCH of this one
+sublayer ends the leaf; a code is the row × 4, and the action):
 
     step  op         a           b       c  word      hit
-       1  ROOT       16384
-       2  LEAF       16384               3
+       1  ROOT       0
+       2  LEAF       0                   3
        3  IN         6                  +3  protocol  +1    else on to 6
        4  IN         10.1.0.0    65535  +2  address   +1    else on to 6
-       5  MATCH      16384       2049    0                  permit, soft; row 0 is filter 7; needs address and protocol
+       5  MATCH      0            2049                      row 0: filter 7, a soft permit; needs address and protocol
        6  IN         22                 +3  port      +1
        7  IN         10.1.2.0      255  +2  address   +1
-       8  MATCH      32768 + 3   2052    1                  block, hard
+       8  MATCH      4 + 3        2052                      row 1: filter 8, a hard block
        9  IN         80                 +1  port      +2    hit: over the other alternative
       10  IN         443                +2  port      +1
-      11  MATCH      49152          4    2
-      12  MATCH      65536 + 3           3
+      11  MATCH      8               4
+      12  MATCH      12 + 3
 
-A connect to 10.1.2.3:22 by TCP walks 1 2 3 4 5: the least code is 16384, permit by filter 7. Were the protocol no part
+A connect to 10.1.2.3:22 by TCP walks 1 2 3 4 5: the least code is 0, permit by filter 7. Were the protocol no part
 of filter 7, its entry would contain that of filter 8, which then had no place: `removed` tells, and by whom. With
 thousands of filters step 2 is a CUT: (key[6] - low) >> 12, say, chooses among up to 4,096 children in one step, and in
 the child that lies in 10.1.2.0/24 the address is not tested any more.
@@ -76,8 +76,6 @@ from layergate.engine.callouts import result_of, unasked
 from layergate.model import Action, Filter, Indication, Layer, NotSupportedError, Policy, layer_by_id
 
 WALK_MAX: Final = 1 << 17  # steps: about a millisecond in the kernel
-CODES: Final = (1 << 30) - 1
-CODE_GAP_MAX: Final = 1 << 12
 HIDDEN: Final = "hidden"
 
 
@@ -95,7 +93,7 @@ class Table:
     """One layer's classifier.
 
     *steps*: array 1, four uint32 a step (`steps`); *root*: the step that a walk begins at, 0: nothing matches. *rows*:
-    array 2, two uint64 a filter that has a place: its id; its sublayer (bits 0-15), errno (16-31), action (32-39: 1
+    array 2, two uint64 a row: the filter's id; its sublayer (bits 0-15), errno (16-31), action (32-39: 1
     permit, 2 block), hard (40-47). *sublayers*: by the number that steps use, the number in the policy. *filters*: by
     row. *walk_max*: no walk takes more steps.
     """
@@ -219,17 +217,15 @@ def _prepared(layer: Layer, heard: Sequence[tuple[int, Filter]], names: Names, c
         )
     result = _Prepared(Layout(layer, names), sublayers)
     places = {number: place for place, number in enumerate(sublayers)}
-    gap = max(1, min(CODE_GAP_MAX, CODES // (len(heard) + 2)))
     known: dict[tuple[object, ...], Filter] = {}
-    for position, (number, item) in enumerate(heard, 1):
+    for number, item in heard:
         said = _said(item, callouts)
         if said is None:
             result.removed.append(Removed(item, "its callout lets go on"))
             continue
         action, is_hard, asks = said
-        code = position * gap << CODE_BITS | CODE_BLOCK * (action is Action.BLOCK) | CODE_HARD * is_hard
-        row = len(result.filters)
-        made = entries_of(item, result.layout, row=row, code=code, sublayer=places[number], asks=asks)
+        code = len(result.filters) << CODE_BITS | CODE_BLOCK * (action is Action.BLOCK) | CODE_HARD * is_hard
+        made = entries_of(item, result.layout, code=code, sublayer=places[number], asks=asks)
         if not made:
             result.removed.append(Removed(item, "no value can meet its conditions"))
             continue
@@ -261,6 +257,7 @@ def _table(prepared: _Prepared, *, as_list: bool = False) -> Table:
     walk_max = sum(tree.steps_max for tree in built.trees)
     if walk_max > WALK_MAX:
         raise _refused(layout.layer, walk_max, built, entries, filters)
+    built.steps[:3] = len(built.steps) // 4, len(prepared.sublayers), built.root
     return Table(
         layer=layout.layer,
         layout=layout,

@@ -24,7 +24,7 @@ from itertools import product
 from math import prod
 from typing import Final
 
-from layergate.compile.steps import FULL, Op
+from layergate.compile.steps import CODE_BITS, FULL, Op
 from layergate.compile.words import KNOWN, WORD_BITS, WORD_MAX, Layout, Slot, halves
 from layergate.engine.matching import as_integer, groups
 from layergate.model import AddressMask, Condition, DataType, Filter, MatchType, NotSupportedError, Range
@@ -55,12 +55,11 @@ _MASKED_TYPES: Final = {DataType.V4_ADDR_MASK: DataType.UINT32, DataType.V6_ADDR
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A conjunction that a filter holds for: *row* is the filter's, *code* its place, *need* a mask of KNOWN.
+    """A conjunction that a filter holds for: *code* is the filter's, *need* a mask of KNOWN.
 
     *box* and *hull*: (word, low, high), ascending; *sublayer*: its place in the layer's order. *asks*: a callout.
     """
 
-    row: int
     code: int
     sublayer: int
     need: int
@@ -70,12 +69,17 @@ class Entry:
     asks: bool = False
 
     @property
+    def row(self) -> int:
+        """The filter's row."""
+        return self.code >> CODE_BITS
+
+    @property
     def meaning(self) -> tuple[object, ...]:
         """What two entries share that hold for the same keys."""
         return (self.sublayer, self.need, self.box, self.clauses)
 
 
-def entries_of(item: Filter, layout: Layout, *, row: int, code: int, sublayer: int, asks: bool) -> list[Entry]:
+def entries_of(item: Filter, layout: Layout, *, code: int, sublayer: int, asks: bool) -> list[Entry]:
     """Return the entries of *item*: none where no value can meet its conditions.
 
     Raises NotSupportedError: more alternatives than a step can jump over, or more words than a key has.
@@ -102,7 +106,7 @@ def entries_of(item: Filter, layout: Layout, *, row: int, code: int, sublayer: i
             continue
         made.append(
             Entry(
-                row, code, sublayer, need, box, (*((((atom,),)) for atom in others), *kept),
+                code, sublayer, need, box, (*((((atom,),)) for atom in others), *kept),
                 _ranges(hulls) or (), asks,
             )
         )  # fmt: skip

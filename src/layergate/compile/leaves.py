@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from layergate.compile.entries import Atom, Clause, Entry
-from layergate.compile.steps import DISTANCE_MAX, SEVERAL, Op, packed
+from layergate.compile.steps import SEVERAL, Op, packed
 
 Region = dict[int, tuple[int, int]]
 
@@ -109,12 +110,7 @@ def _holds(atom: Atom, region: Region) -> bool | None:
 def _numbers(heard: Sequence[tuple[Entry, list[Clause]]]) -> Iterator[int]:
     """Yield the steps of a leaf, four numbers each."""
     lengths = [1 + sum(len(one) for clause in clauses for one in clause) for _, clauses in heard]
-    is_long = sum(lengths) > DISTANCE_MAX // 4
-    if is_long:
-        lengths = [length + 2 for length in lengths]
-    starts = [0]
-    for length in lengths:
-        starts.append(starts[-1] + length)
+    starts = [0, *accumulate(lengths)]
     end = starts[-1]
     # Where a match goes on: behind the entries of its sublayer.
     onward = [end] * len(heard)
@@ -127,7 +123,9 @@ def _numbers(heard: Sequence[tuple[Entry, list[Clause]]]) -> Iterator[int]:
         for clause in clauses:
             yield from _tests(clause, place, following if following < end else 0)
             place += sum(map(len, clause))
-        yield from _match(entry, place, following if entry.asks else onward[number], end, is_long=is_long)
+        target = following if entry.asks else onward[number]
+        op = Op.ASK if entry.asks else Op.MATCH
+        yield from (entry.code, entry.need, target - place if target < end else 0, packed(op, entry.sublayer))
     if heard[-1][0].need:
         yield from (0, 0, 0, packed(Op.END))  # where the last match turns out to be none
 
@@ -142,19 +140,3 @@ def _tests(clause: Clause, place: int, missed: int) -> Iterator[int]:
             hit = 1 if place < following - 1 else behind - place
             yield from (low, width, miss - place if miss else 0, packed(op, word, hit))
             place += 1
-
-
-def _match(entry: Entry, place: int, onward: int, end: int, *, is_long: bool) -> Iterator[int]:
-    op = Op.ASK if entry.asks else Op.MATCH
-    if not is_long:
-        yield from (
-            entry.code,
-            entry.need,
-            entry.row,
-            packed(op, entry.sublayer, onward - place if onward < end else 0),
-        )
-        return
-    # In a long list the way onward may be longer than 16 bits: it leads over a GOTO.
-    yield from (entry.code, entry.need, entry.row, packed(op, entry.sublayer, 2))
-    yield from (0, 0, 2, packed(Op.GOTO))
-    yield from (0, 0, onward - place - 2 if onward < end else 0, packed(Op.GOTO))

@@ -144,7 +144,7 @@ class Builder:
             step = self.steps[4 * place : 4 * place + 4]
             self.steps[4 * place + 4 : 4 * (place + count_alike) + 4] = step * count_alike
         self._alike.clear()
-        self.trees.append(TreeFacts(name, len(members), copies, count, depth, widest, longest + 1))
+        self.trees.append(TreeFacts(name, len(members), copies, count, depth, widest, longest + 2))
         return root, codes
 
     def _chain(self, roots: list[tuple[int, int]]) -> int:
