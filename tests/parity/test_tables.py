@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +14,10 @@ from bench.rulesets import FLAVOURS, HEADERS, Ruleset
 from layergate.backends import plain
 from layergate.compile import compile_policy
 from layergate.engine import NO_CALLOUTS, Callouts, classify, in_order
+from layergate.engine.callouts import unasked
 from layergate.model import Action, Filter, Indication, Layer, MatchType, Policy, Sublayer, Value
 from layergate.model.catalogue import LAYERS
+from layergate.windows import load_file
 from tests.parity.drawn import Drawn, possible
 
 SCALE = int(os.environ.get("LAYERGATE_PARITY", "1"))
@@ -84,3 +88,16 @@ def test_a_set_of_a_firewall_is_decided_by_the_tables_as_by_the_engine(
     rules = Ruleset(flavour, 400, family, sublayers)
     asked = [(rules.layer, rules.values(header)) for kind in HEADERS for header in rules.headers(kind, 60 * SCALE)]
     assert differences(rules.policy(), asked) == []
+
+
+@pytest.mark.parametrize("name", ["filters-2026.xml", "wfpstate-2024.xml"])
+def test_a_dump_of_a_windows_host_is_decided_by_the_tables_as_by_the_engine(name: str, shared_dir: Path) -> None:
+    policy = load_file(str(shared_dir / "windows" / name)).policy
+    callouts = {item.callout: unasked for item in policy.filters if item.callout}
+    dice = random.Random(name)
+    asked = []
+    for layer in dict.fromkeys(item.layer for item in policy.filters):
+        here = replace(policy, filters=tuple(item for item in policy.filters if item.layer is layer))
+        drawn = Drawn(layer, dice, 0)
+        asked += [(layer, drawn.indication(here)) for _ in range(40 * SCALE)]
+    assert differences(policy, asked, callouts) == []

@@ -73,7 +73,7 @@ from layergate.compile.trees import Builder, Built, TreeFacts
 from layergate.compile.words import WORD_BITS, Layout, Names
 from layergate.engine import NO_CALLOUTS, Callouts, Invocation, in_order
 from layergate.engine.callouts import result_of, unasked
-from layergate.model import Action, Filter, Indication, Layer, NotSupportedError, Policy, layer_by_id
+from layergate.model import Action, Filter, Indication, Layer, NotSupportedError, Policy
 
 WALK_MAX: Final = 1 << 17  # steps: about a millisecond in the kernel
 HIDDEN: Final = "hidden"
@@ -162,12 +162,12 @@ def compile_policy(
     numbers = {sublayer.key: number for number, sublayer in enumerate(policy.sublayers)}
     prepared = [
         _prepared(
-            layer_by_id(layer),
+            heard[0][1][0].layer,
             [(numbers[sublayer.key], item) for sublayer, filters in heard for item in filters],
             names,
             callouts,
         )
-        for layer, heard in ordered.layers.items()
+        for heard in ordered.layers.values()
     ]
     return Compiled(
         version=policy.version,

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from layergate.compile.entries import Atom, Clause, Entry
-from layergate.compile.steps import SEVERAL, Op, packed
+from layergate.compile.steps import SEVERAL, Op, blanks, packed
 
 Region = dict[int, tuple[int, int]]
 
@@ -48,6 +48,7 @@ class Leaves:
         numbers = tuple(_numbers(heard))
         first = self._known.get(numbers)
         if first is None:
+            self.steps += blanks(len(self.steps) // 4, len(numbers) // 4)
             first = self._known[numbers] = len(self.steps) // 4
             self.steps += numbers
         sublayer = heard[0][0].sublayer

@@ -33,6 +33,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 STEP_BYTES: Final = 16
+LINE_STEPS: Final = 8  # what the kernel looks up at once
 SEVERAL: Final = 255
 CODE_BLOCK: Final = 1
 CODE_HARD: Final = 2
@@ -60,6 +61,14 @@ class Op(enum.IntEnum):
 def packed(op: int, word: int = 0, distance: int = 0) -> int:
     """Return the fourth number of a step."""
     return op | word << 8 | distance << 16
+
+
+def blanks(place: int, count: int) -> list[int]:
+    """Return the steps to leave blank, as numbers, so that *count* steps from *place* on lie in the fewest lines."""
+    over = place % LINE_STEPS
+    if (over + count - 1) // LINE_STEPS > (count - 1) // LINE_STEPS:
+        return [0, 0, 0, 0] * (LINE_STEPS - over)
+    return []
 
 
 def listing(steps: Sequence[int]) -> Iterator[str]:

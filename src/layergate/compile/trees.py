@@ -26,7 +26,7 @@ from typing import Final
 from layergate.compile.cuts import CHILDREN_PER_COPY, Choice, best_division
 from layergate.compile.entries import Entry
 from layergate.compile.leaves import Leaves
-from layergate.compile.steps import FULL, SEVERAL, Op, packed
+from layergate.compile.steps import FULL, SEVERAL, Op, blanks, packed
 
 Region = dict[int, tuple[int, int]]
 
@@ -123,6 +123,7 @@ class Builder:
 
     def _tree(self, name: str, members: list[int], *, may_put_aside: bool) -> tuple[int, int]:
         """Make the tree of *members*; return its root's place and the place behind it."""
+        self.steps += blanks(len(self.steps) // 4, 2)
         root = self._reserve(2)
         codes = self.entries[members[0]].code
         sublayers = {self.entries[one].sublayer for one in members}

@@ -38,6 +38,8 @@ KEY_KNOWN: Final = 18
 KEY_WORDS: Final = 19
 STEPS_MAX: Final = 131072
 SUBLAYERS_MAX: Final = 12
+LINE_BITS: Final = 3
+LINE_STEPS: Final = 8
 PERMIT: Final = 1
 BLOCK: Final = 2
 LAYERS: Final = 99
@@ -136,6 +138,10 @@ STEP_A: Final = 0  # at 0
 STEP_B: Final = 1  # at 4
 STEP_C: Final = 2  # at 8
 STEP_D: Final = 3  # at 12
+
+# struct lg_line
+LINE: Final = Struct("<128s")
+LINE_STEP: Final = 0  # at 0
 
 # struct lg_row
 ROW: Final = Struct("<QHHBBH")

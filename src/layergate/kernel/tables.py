@@ -94,12 +94,13 @@ class Tables:
         try:
             for layer, table in sorted(compiled.tables.items()):
                 content = table.steps.tobytes() + table.rows.tobytes()
+                content += bytes(-len(content) % layout.LINE.size)
                 roots[layer] = table.root
-                arrays[layer] = make_array(layout.STEP.size, len(content) // layout.STEP.size)
-                update_array(arrays[layer], content, layout.STEP.size)
+                arrays[layer] = make_array(layout.LINE.size, len(content) // layout.LINE.size)
+                update_array(arrays[layer], content, layout.LINE.size)
             if not arrays:
                 # One element all the same: the write waits for the programs that still use this slot.
-                arrays[0] = make_array(layout.STEP.size, 1)
+                arrays[0] = make_array(layout.LINE.size, 1)
             keys = b"".join(_NUMBER.pack(slot * layout.LAYERS + layer) for layer in arrays)
             update_batch(self._tables_fd, keys, b"".join(map(_NUMBER.pack, arrays.values())), len(arrays))
         finally:

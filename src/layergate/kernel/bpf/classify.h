@@ -18,6 +18,9 @@
 
 #include "layers_generated.h"
 
+/* How many steps of a line an iteration takes at most: each is the same code once more for the verifier. */
+#define LG_STEPS_AT_ONCE 4
+
 const volatile struct lg_config config SEC(".rodata.config");
 
 struct bpf_iter_num {
@@ -45,74 +48,87 @@ static __always_inline void count(__u32 what)
 		*value += 1;
 }
 
-/* Take one step. Returns whether the walk is over. */
-static __always_inline long take_step(struct lg_walk *walk)
+/* Take the step at `place`. Returns where the next one is, 0 at the end of a leaf. */
+static __always_inline __u32 take_step(const struct lg_step *step, __u32 place, struct lg_walk *walk)
 {
-	struct lg_step *step = bpf_map_lookup_elem(walk->table, &walk->place);
-	__u32 op, word, distance, value, onward;
+	__u32 op = step->d & 0xff, word = step->d >> 8 & 0xff, value, onward;
 
-	if (!step) {
+	if (op >= LG_OP_IN) {
+		if (word >= LG_KEY_WORDS)
+			return 0;
+		value = ((const __u32 *)walk->r->address)[word];
+		if (op <= LG_OP_NOT_IN)
+			onward = value - step->a <= step->b;
+		else
+			onward = (value & step->b) == step->a;
+		onward = onward != (op & 1) ? step->d >> 16 : step->c;
+		return onward ? place + onward : 0;
+	}
+	if (op == LG_OP_MATCH) {
+		if (step->b & ~walk->r->known)
+			return place + 1;
+		if (word < LG_SUBLAYERS_MAX && step->a < walk->code[word])
+			walk->code[word] = step->a;
+		return step->c ? place + step->c : 0;
+	}
+	if (op == LG_OP_LEAF || op == LG_OP_ROOT) {
+		if (op == LG_OP_ROOT)
+			walk->following = step->c;
+		/* What can't better its sublayer's match is passed over. */
+		if (word < LG_SUBLAYERS_MAX && step->a >= walk->code[word])
+			return 0;
+		return op == LG_OP_LEAF ? step->c : place + 1;
+	}
+	if (op == LG_OP_CUT || op == LG_OP_SPLIT) {
+		if (word >= LG_KEY_WORDS)
+			return 0;
+		value = ((const __u32 *)walk->r->address)[word];
+		if (op == LG_OP_SPLIT)
+			return step->c + (value > step->a);
+		value = (value - step->a) >> (step->d >> 16 & 31);
+		return value <= step->b ? step->c + value : 0;
+	}
+	return 0;
+}
+
+/* Take the steps of one line, as far as they lead to one another. Returns whether the walk is over. */
+static __always_inline long take_line(struct lg_walk *walk)
+{
+	__u32 place = walk->place, next, number = place >> LG_LINE_BITS;
+	struct lg_line *line = bpf_map_lookup_elem(walk->table, &number);
+
+	if (!line) {
 		count(LG_STAT_TABLE_FAULT);
 		return 1;
 	}
-	op = step->d & 0xff;
-	word = step->d >> 8 & 0xff;
-	distance = step->d >> 16;
-	if (op >= LG_OP_IN || op == LG_OP_CUT || op == LG_OP_SPLIT) {
-		if (word >= LG_KEY_WORDS) {
-			count(LG_STAT_TABLE_FAULT);
-			return 1;
+#pragma unroll
+	for (int taken = 0; taken < LG_STEPS_AT_ONCE; taken++) {
+		next = take_step(&line->step[place & (LG_LINE_STEPS - 1)], place, walk);
+		if (!next) {
+			next = walk->following;
+			walk->following = 0;
+			if (!next)
+				return 1;
 		}
-		value = ((const __u32 *)walk->r->address)[word];
-		if (op >= LG_OP_IN) {
-			if (op <= LG_OP_NOT_IN)
-				onward = value - step->a <= step->b;
-			else
-				onward = (value & step->b) == step->a;
-			onward = onward != (op & 1) ? distance : step->c;
-			walk->place = onward ? walk->place + onward : 0;
-		} else if (op == LG_OP_CUT) {
-			value = (value - step->a) >> (distance & 31);
-			walk->place = value <= step->b ? step->c + value : 0;
-		} else {
-			walk->place = step->c + (value > step->a);
-		}
-	} else if (op == LG_OP_MATCH) {
-		if (step->b & ~walk->r->known) {
-			walk->place++;
+		walk->place = next;
+		if (next >> LG_LINE_BITS != number)
 			return 0;
-		}
-		if (word < LG_SUBLAYERS_MAX && step->a < walk->code[word])
-			walk->code[word] = step->a;
-		walk->place = step->c ? walk->place + step->c : 0;
-	} else if (op == LG_OP_LEAF || op == LG_OP_ROOT) {
-		/* What can't better its sublayer's match is passed over. */
-		onward = op == LG_OP_LEAF ? step->c : walk->place + 1;
-		if (op == LG_OP_ROOT)
-			walk->following = step->c;
-		if (word < LG_SUBLAYERS_MAX && step->a >= walk->code[word])
-			onward = 0;
-		walk->place = onward;
-	} else {
-		walk->place = 0;
+		place = next;
 	}
-	if (!walk->place) {
-		walk->place = walk->following;
-		walk->following = 0;
-	}
-	return !walk->place;
+	return 0;
 }
 
-static long take_step_in_loop(__u32 index, struct lg_walk *walk)
+static long take_line_in_loop(__u32 index, struct lg_walk *walk)
 {
 	(void)index;
-	return take_step(walk);
+	return take_line(walk);
 }
 
 /* Decide by what matched. */
 static __always_inline void arbitrate(struct lg_record *r, struct lg_walk *walk, const struct lg_step *head)
 {
 	__u32 told = LG_NO_CODE;
+	struct lg_line *line;
 	struct lg_row *row;
 
 	for (__u32 place = 0; place < LG_SUBLAYERS_MAX && place < head->b; place++) {
@@ -131,12 +147,14 @@ static __always_inline void arbitrate(struct lg_record *r, struct lg_walk *walk,
 	}
 	if (told == LG_NO_CODE)
 		return;
-	walk->place = head->a + (told >> LG_CODE_BITS);
-	row = bpf_map_lookup_elem(walk->table, &walk->place);
-	if (!row) {
+	told = head->a + (told >> LG_CODE_BITS);
+	walk->place = told >> LG_LINE_BITS;
+	line = bpf_map_lookup_elem(walk->table, &walk->place);
+	if (!line) {
 		count(LG_STAT_TABLE_FAULT);
 		return;
 	}
+	row = (struct lg_row *)&line->step[told & (LG_LINE_STEPS - 1)];
 	r->filter = row->filter;
 	r->sublayer = row->sublayer;
 	r->error = row->error;
@@ -147,6 +165,7 @@ __noinline int classify(struct lg_record *r, __u32 key, __u32 root)
 {
 	struct lg_walk walk = {};
 	struct bpf_iter_num it;
+	struct lg_line *first;
 	struct lg_step *head;
 
 	if (!r)
@@ -154,9 +173,10 @@ __noinline int classify(struct lg_record *r, __u32 key, __u32 root)
 	walk.table = bpf_map_lookup_elem(&lg_tables, &key);
 	if (!walk.table)
 		return LG_PERMIT;
-	head = bpf_map_lookup_elem(walk.table, &walk.place);
-	if (!head)
+	first = bpf_map_lookup_elem(walk.table, &walk.place);
+	if (!first)
 		return LG_PERMIT;
+	head = &first->step[0];
 	walk.r = r;
 	walk.place = root;
 	/* Numbers from a map, though they are always the same: what begins as a constant is another state in the next
@@ -167,12 +187,12 @@ __noinline int classify(struct lg_record *r, __u32 key, __u32 root)
 	if (config.iterates) {
 		bpf_iter_num_new(&it, 0, LG_STEPS_MAX);
 		while (bpf_iter_num_next(&it)) {
-			if (take_step(&walk))
+			if (take_line(&walk))
 				break;
 		}
 		bpf_iter_num_destroy(&it);
 	} else {
-		bpf_loop(LG_STEPS_MAX, take_step_in_loop, &walk, 0);
+		bpf_loop(LG_STEPS_MAX, take_line_in_loop, &walk, 0);
 	}
 	arbitrate(r, &walk, head);
 	return r->action;

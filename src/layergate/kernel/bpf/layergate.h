@@ -50,6 +50,8 @@
 /* Of one walk (compile/compiler.py: WALK_MAX); of one layer: a walk keeps a number each on the stack, which is full. */
 #define LG_STEPS_MAX 131072
 #define LG_SUBLAYERS_MAX 12
+#define LG_LINE_BITS 3
+#define LG_LINE_STEPS 8
 
 #define LG_PERMIT 1
 #define LG_BLOCK 2
@@ -170,6 +172,11 @@ struct lg_step {
 	__u32 b;
 	__u32 c;
 	__u32 d; /* operation, word or sublayer, distance */
+};
+
+/* Steps are looked up eight at once: a call costs as much as taking a few of them. */
+struct lg_line {
+	struct lg_step step[8];
 };
 
 struct lg_row {

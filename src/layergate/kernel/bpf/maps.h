@@ -34,13 +34,13 @@ struct {
 	__type(value, struct lg_header);
 } lg_headers SEC(".maps");
 
-/* The table of one layer, of one slot: steps, then rows. The inner maps are as long as they need to be. */
+/* The table of one layer, of one slot: steps, then rows, by lines. The inner maps are as long as they need to be. */
 struct lg_table {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_INNER_MAP);
 	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(struct lg_step));
+	__uint(value_size, sizeof(struct lg_line));
 };
 
 struct {
