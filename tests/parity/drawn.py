@@ -96,13 +96,17 @@ def around(value: Value, dice: random.Random) -> Value:
 
 @dataclass
 class Drawn:
-    """A set of filters at *layer*, and indications for it. *kernel_fields*: only these, no callouts; () for all."""
+    """A set of filters at *layer*, and indications for it.
+
+    *kernel_fields*: only these; () for all. *is_simple*: no callouts, and users are numbers.
+    """
 
     layer: Layer
     dice: random.Random
     count: int
     kernel_fields: tuple[str, ...] = ()
     sublayer_count: int = 3
+    is_simple: bool = False
     callouts: dict[str, object] = field(default_factory=dict)
 
     def fields(self) -> list[Field]:
@@ -114,7 +118,7 @@ class Drawn:
         """Return the policy."""
         sublayers = tuple(Sublayer(f"s{place}", 1000 - 10 * place) for place in range(self.sublayer_count))
         fields = self.fields()
-        if not self.kernel_fields and self.dice.random() < 0.5:
+        if not self.is_simple and self.dice.random() < 0.5:
             answers = {f"c{place}": self.dice.choice(ANSWERS) for place in range(3)}
             self.callouts = {key: _answering(answer) for key, answer in answers.items()}
             self.callouts["elsewhere"] = unasked
@@ -126,7 +130,7 @@ class Drawn:
         chosen = dice.sample(fields, min(len(fields), dice.choice((0, 1, 1, 2, 2, 3, 4))))
         action = dice.choice((Action.PERMIT, Action.BLOCK))
         callout = ""
-        if not self.kernel_fields and dice.random() < 0.1:
+        if not self.is_simple and dice.random() < 0.1:
             action = dice.choice((Action.CALLOUT_TERMINATING, Action.CALLOUT_INSPECTION, Action.CALLOUT_UNKNOWN))
             callout = dice.choice(("c0", "c1", "c2", "elsewhere", "nobody's"))
         flags = FilterFlag.NONE
@@ -175,7 +179,7 @@ class Drawn:
         """Return a value of the field *of*: near *tested*, or from the pool."""
         dice = self.dice
         if of.type in TOKENS:
-            if self.kernel_fields or dice.random() < 0.5:
+            if self.is_simple or dice.random() < 0.5:
                 return Value(of.type, dice.choice((0, 1, 4, 5, 0x0A000001, 0xFFFFFFFF)))
             return Value(of.type, Token(frozenset(dice.sample(("S-1-5-18", "S-1-5-32-544", "S-1-1-0"), 2))))
         if tested is not None and dice.random() < 0.7:
