@@ -38,9 +38,12 @@ if TYPE_CHECKING:
 PERMIT: Final = 1
 BLOCK: Final = 2
 _BLOCK_ROWS: Final = 4096  # what a processor takes at a time
-_FULL: Final = 0xFFFFFFFF
-_END, _ROOT, _CUT, _SPLIT, _LEAF, _MATCH = (int(op) for op in (Op.END, Op.ROOT, Op.CUT, Op.SPLIT, Op.LEAF, Op.MATCH))
-_IN, _NOT_IN = int(Op.IN), int(Op.NOT_IN)
+_ZERO, _ONE, _TWO, _EIGHT, _SIXTEEN, _BYTE = (np.uint64(number) for number in (0, 1, 2, 8, 16, 0xFF))
+_FULL: Final = np.uint64(0xFFFFFFFF)
+_WORD: Final = np.uint64(32)
+_ROOT, _CUT, _SPLIT, _LEAF, _MATCH, _IN, _NOT_IN = (
+    np.uint64(int(op)) for op in (Op.ROOT, Op.CUT, Op.SPLIT, Op.LEAF, Op.MATCH, Op.IN, Op.NOT_IN)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class Columns:
             if item.action.is_callout and any(step & 0xFF == Op.ASK for step in table.steps[3::4]):
                 raise NotSupportedError(f"filter '{item.name}'", "columns can't ask a callout", "use backends.plain")
         key = key_columns(table.layout, columns, present or {}, count)
-        steps = np.frombuffer(table.steps, dtype=np.uint32).reshape(-1, 4)
+        steps = np.frombuffer(table.steps, dtype=np.uint32)
         ids = np.frombuffer(table.rows, dtype=np.uint64)[::2].copy()
         sublayers = len(table.sublayers)
         action, hard = np.empty(count, np.uint8), np.empty(count, np.bool_)
@@ -167,7 +170,7 @@ def _fill_numbers(key: NDArray[np.uint32], slot: Slot, column: NDArray[Any]) -> 
             raise InputError(f"{slot.field} of shape {column.shape}", "uint64[n, 2], high then low")
         for place, word in enumerate(slot.words):
             half = column[:, place // 2]
-            key[word] = half >> np.uint64(32) if place % 2 == 0 else half & np.uint64(_FULL)
+            key[word] = half >> _WORD if place % 2 == 0 else half & _FULL
         return
     if column.ndim != 1 or column.dtype.kind not in "ui":
         raise InputError(f"{slot.field} of shape {column.shape}, {column.dtype}", "whole numbers [n]")
@@ -175,7 +178,7 @@ def _fill_numbers(key: NDArray[np.uint32], slot: Slot, column: NDArray[Any]) -> 
         key[slot.words[0]] = column if not slot.sign else column.astype(np.int64) + slot.sign
         return
     wide = column.astype(np.uint64) ^ np.uint64(slot.sign)
-    key[slot.words[0]], key[slot.words[1]] = wide >> np.uint64(32), wide & np.uint64(_FULL)
+    key[slot.words[0]], key[slot.words[1]] = wide >> _WORD, wide & _FULL
 
 
 def _asked(
@@ -216,15 +219,15 @@ def _decide(  # noqa: PLR0917 (Numba knows no keywords)
     """Walk and arbitrate row by row: the same as plain.walk and plain.classify, statement for statement."""
     count = key.shape[1]
     for block in numba.prange((count + _BLOCK_ROWS - 1) // _BLOCK_ROWS):
-        codes = np.empty(sublayers, np.int64)
+        codes = np.empty(sublayers, np.uint64)
         for row in range(block * _BLOCK_ROWS, min(count, (block + 1) * _BLOCK_ROWS)):
             codes[:] = NO_CODE
             _walk(steps, root, key, row, codes)
-            told = NO_CODE
+            told = np.int64(NO_CODE)
             action[row], hard[row] = PERMIT, False
             is_open = True
             for place in range(sublayers):
-                code = codes[place]
+                code = np.int64(codes[place])
                 decided[row, place] = 0 if code == NO_CODE else ids[code >> CODE_BITS]
                 if code == NO_CODE or not is_open:
                     continue
@@ -239,43 +242,50 @@ def _decide(  # noqa: PLR0917 (Numba knows no keywords)
 
 
 @numba.njit(cache=True, nogil=True)
-def _walk(steps: NDArray[np.uint32], root: int, key: NDArray[np.uint32], row: int, codes: NDArray[np.int64]) -> None:
-    place: Any = np.int64(root)
-    following: Any = place
-    known = np.int64(key[KNOWN, row])
-    while place or following:
-        if not place:
-            place = following
+def _walk(steps: Any, root: Any, key: Any, row: Any, codes: Any) -> None:
+    """Walk one row. All numbers are unsigned and of 64 bits: else every index is looked at for being negative."""
+    place = following = np.uint64(root)
+    row = np.uint64(row)
+    sublayers = np.uint64(len(codes))
+    known = np.uint64(key[np.uint64(KNOWN), row])
+    while True:
+        at = place << _TWO
         a, b, c, d = (
-            np.int64(steps[place, 0]),
-            np.int64(steps[place, 1]),
-            np.int64(steps[place, 2]),
-            np.int64(steps[place, 3]),
+            np.uint64(steps[at]),
+            np.uint64(steps[at | _ONE]),
+            np.uint64(steps[at | _TWO]),
+            np.uint64(steps[at | _ONE | _TWO]),
         )
-        op, word, distance = d & 0xFF, d >> 8 & 0xFF, d >> 16
+        op, word, distance = d & _BYTE, d >> _EIGHT & _BYTE, d >> _SIXTEEN
+        onward = _ZERO
         if op >= _IN:
-            value = np.int64(key[word, row])
-            holds = ((value - a) & _FULL) <= b if op <= _NOT_IN else value & b == a
-            onward = distance if holds != (op & 1 != 0) else c
-            place = place + onward if onward else 0
-        elif op == _CUT:
-            child = ((np.int64(key[word, row]) - a) & _FULL) >> distance
-            place = c + child if child <= b else 0
+            value = np.uint64(key[word, row])
+            holds = (value - a) & _FULL <= b if op <= _NOT_IN else value & b == a
+            onward = distance if holds == (op & _ONE == _ZERO) else c
+            place = place + onward if onward else _ZERO
         elif op == _MATCH:
             if b & ~known:
-                place += 1
+                place += _ONE
             else:
                 codes[word] = min(codes[word], a)
-                place = place + c if c else 0
+                place = place + c if c else _ZERO
+        elif op == _CUT:
+            child = ((np.uint64(key[word, row]) - a) & _FULL) >> distance
+            place = c + child if child <= b else _ZERO
         elif op == _LEAF:
-            place = c if word >= len(codes) or a < codes[word] else 0
-        elif op == _SPLIT:
-            place = c if key[word, row] <= a else c + 1
+            place = c if word >= sublayers or a < codes[word] else _ZERO
         elif op == _ROOT:
             following = c
-            place = place + 1 if word >= len(codes) or a < codes[word] else 0
+            place = place + _ONE if word >= sublayers or a < codes[word] else _ZERO
+        elif op == _SPLIT:
+            place = c if np.uint64(key[word, row]) <= a else c + _ONE
         else:
-            place = 0
+            place = _ZERO
+        if not place:
+            place = following
+            following = _ZERO
+            if not place:
+                return
 
 
 def actions(verdicts: VerdictColumns) -> list[Action]:
