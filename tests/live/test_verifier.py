@@ -17,6 +17,7 @@ pytestmark = pytest.mark.live
 INSTRUCTIONS_MAX = 50_000
 
 
+# The verifier of this kernel reads both ways to walk a table; an older kernel has only the second.
 @pytest.mark.parametrize("iterates", [True, False])
 def test_every_program_is_read_quickly(*, iterates: bool) -> None:
     with control_group("verifier") as group, namespace("verifier") as name:

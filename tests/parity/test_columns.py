@@ -24,43 +24,19 @@ from layergate.model import (
     Value,
 )
 from layergate.model.catalogue import LAYERS
-from layergate.model.values import BITS
 from tests.parity.drawn import Drawn, possible
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("numba", reason="the extra `columns` is not installed")
 columns = pytest.importorskip("layergate.backends.columns")
+batches = pytest.importorskip("tests.parity.batches")
 
 SCALE = int(os.environ.get("LAYERGATE_PARITY", "1"))
 LAYERS_WITH_FIELDS = [layer for layer in LAYERS if layer.fields]
 
 
-def batch(layer: Layer, asked: Sequence[Mapping[str, Value]]) -> tuple[dict[str, object], dict[str, object]]:
-    """Return *asked* as columns, and where they are present."""
-    made: dict[str, object] = {}
-    present: dict[str, object] = {}
-    for of in layer.fields:
-        data = [values[of.name].data if of.name in values else None for values in asked]
-        some = next((one for one in data if one is not None), None)
-        if some is None:
-            continue
-        if of.type.name in ("BYTE_BLOB", "SID", "UNICODE_STRING", "SECURITY_DESCRIPTOR"):
-            dictionary = sorted({one for one in data if one is not None})
-            made[of.name] = columns.Texts(
-                np.array([-1 if one is None else dictionary.index(one) for one in data]), dictionary
-            )
-            continue
-        present[of.name] = np.array([one is not None for one in data])
-        numbers = [int.from_bytes(one, "big") if isinstance(one, bytes) else one or 0 for one in data]
-        if of.type.name == "BYTE_ARRAY16":
-            made[of.name] = np.array([divmod(one, 1 << 64) for one in numbers], np.uint64)
-        else:
-            made[of.name] = np.array(numbers, np.uint64 if BITS.get(of.type, 64) > 32 else np.uint32)
-    return made, present
-
-
 def differences(compiled: Compiled, layer: Layer, asked: Sequence[Mapping[str, Value]]) -> list[str]:
-    made, present = batch(layer, asked)
+    made, present = batches.batch(layer, asked)
     got = columns.Columns(compiled).decide(layer, made, present=present, count=len(asked))
     found = []
     for row, values in enumerate(asked):

@@ -86,7 +86,7 @@ def test_the_worked_example_is_what_the_compiler_makes() -> None:
     assert [line.split() for line in listing(made.steps)] == [
         line.split()
         for line in """
-        0  END    a=13        b=1     c=1  word=0   distance=0
+        0  END    a=14        b=1     c=1  word=0   distance=0
         1  ROOT   a=0     b=0     c=0  word=0   distance=0
         2  LEAF   a=0     b=0     c=3  word=0   distance=0
         3  IN     a=6         b=0     c=3  word=8   distance=1
@@ -99,6 +99,7 @@ def test_the_worked_example_is_what_the_compiler_makes() -> None:
        10  IN     a=443       b=0     c=2  word=10  distance=1
        11  MATCH  a=8     b=4     c=0  word=0   distance=0
        12  MATCH  a=15     b=0     c=0  word=0   distance=0
+       13  END    a=0      b=0     c=0  word=0   distance=0
         """.strip().splitlines()
     ]
     assert list(made.rows[::2]) == [7, 8, 9, 5]

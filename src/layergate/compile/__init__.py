@@ -4,15 +4,9 @@
 `compiler` first: it is the paper; `steps` is the layout.
 """
 
-from layergate.compile.compiler import (
-    WALK_MAX,
-    Compiled,
-    Removed,
-    Table,
-    compile_layer,
-    compile_policy,
-)
+from layergate.compile.compiler import compile_layer, compile_policy
 from layergate.compile.steps import CODE_BITS, CODE_BLOCK, CODE_HARD, NO_CODE, SEVERAL, STEP_BYTES, Op, listing
+from layergate.compile.tables import WALK_MAX, Compiled, Removed, Table
 from layergate.compile.trees import TreeFacts
 from layergate.compile.words import KERNEL_FIELDS, KERNEL_WORDS, KNOWN, Layout, Names
 

@@ -42,11 +42,15 @@ sublayer ends the leaf; a code is the row × 4, and the action):
       10  IN         443                +2  port      +1
       11  MATCH      8               4
       12  MATCH      12 + 3
+      13  END
 
 A connect to 10.1.2.3:22 by TCP walks 1 2 3 4 5: the least code is 0, permit by filter 7. Were the protocol no part
 of filter 7, its entry would contain that of filter 8, which then had no place: `removed` tells, and by whom. With
 thousands of filters step 2 is a CUT: (key[6] - low) >> 12, say, chooses among up to 4,096 children in one step, and in
 the child that lies in 10.1.2.0/24 the address is not tested any more.
+
+Changes. `updates` patches a table where a few filters came or went: rows are numbered anew, what went never matches,
+what came stands in one more tree.
 
 Bounds. Copies: 12 an entry on average (`COPIES`); depth 28; work in proportion to the entries; a walk of `WALK_MAX`
 steps at most, or the set is refused by name. A set that no cut helps (all filters wide in everything) is a list.
@@ -62,84 +66,19 @@ Vijaykumar, "EffiCuts", 2010; Daly et al., "TupleMerge", 2019; Gupta, "Algorithm
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
+from layergate.compile import updates
 from layergate.compile.entries import Entry, entries_of
 from layergate.compile.groups import partition
 from layergate.compile.steps import CODE_BITS, CODE_BLOCK, CODE_HARD, SEVERAL
-from layergate.compile.trees import Builder, Built, TreeFacts
-from layergate.compile.words import WORD_BITS, Layout, Names
+from layergate.compile.tables import HIDDEN, WALK_MAX, Compiled, Removed, Table, row_of
+from layergate.compile.trees import Builder, Built
+from layergate.compile.words import Layout, Names
 from layergate.engine import NO_CALLOUTS, Callouts, Invocation, in_order
 from layergate.engine.callouts import result_of, unasked
 from layergate.model import Action, Filter, Indication, Layer, NotSupportedError, Policy
-
-WALK_MAX: Final = 1 << 17  # steps: about a millisecond in the kernel
-HIDDEN: Final = "hidden"
-
-
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """A filter that has no place in the table: it never decides. *by*: filters that hide it, of its own sublayer."""
-
-    filter: Filter
-    why: str
-    by: tuple[Filter, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One layer's classifier.
-
-    *steps*: array 1, four uint32 a step (`steps`); *root*: the step that a walk begins at, 0: nothing matches. *rows*:
-    array 2, two uint64 a row: the filter's id; its sublayer (bits 0-15), errno (16-31), action (32-39: 1
-    permit, 2 block), hard (40-47). *sublayers*: by the number that steps use, the number in the policy. *filters*: by
-    row. *walk_max*: no walk takes more steps.
-    """
-
-    layer: Layer
-    layout: Layout
-    steps: array[int]
-    root: int
-    rows: array[int]
-    sublayers: tuple[int, ...]
-    filters: tuple[Filter, ...]
-    removed: tuple[Removed, ...] = ()
-    trees: tuple[TreeFacts, ...] = ()
-    entry_count: int = 0
-    walk_max: int = 0
-
-    @property
-    def table_bytes(self) -> int:
-        """The size of both arrays."""
-        return len(self.steps) * self.steps.itemsize + len(self.rows) * self.rows.itemsize
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """The tables of one version, by layer id. *sublayers*: their names, in the policy's order."""
-
-    version: int
-    tables: Mapping[int, Table]
-    layer_versions: Mapping[int, int]
-    names: Names
-    sublayers: tuple[str, ...]
-    filters: Mapping[int, Filter] = field(default_factory=dict)
-
-    def table(self, layer: Layer) -> Table | None:
-        """Return the table of *layer*, None where nothing is heard there."""
-        return self.tables.get(layer.id)
-
-    @property
-    def apps(self) -> tuple[bytes, ...]:
-        """The applications that have a number, from 1 up."""
-        return tuple(self.names.by_field.get("ALE_APP_ID", {}))  # type: ignore[arg-type]
-
-    @property
-    def units(self) -> tuple[str, ...]:
-        """The units that have a number, from 1 up."""
-        return tuple(self.names.by_field.get("ALE_PACKAGE_ID", {}))  # type: ignore[arg-type]
 
 
 def compile_policy(
@@ -160,18 +99,27 @@ def compile_policy(
     names = before.names.copy() if before else Names()
     ordered = in_order(policy, is_boot=is_boot)
     numbers = {sublayer.key: number for number, sublayer in enumerate(policy.sublayers)}
-    prepared = [
-        _prepared(
-            heard[0][1][0].layer,
-            [(numbers[sublayer.key], item) for sublayer, filters in heard for item in filters],
-            names,
-            callouts,
-        )
+    layers = [
+        [(numbers[sublayer.key], item) for sublayer, filters in heard for item in filters]
         for heard in ordered.layers.values()
     ]
+    tables: dict[int, Table] = {}
+    for heard in layers if before else ():
+        known = before.tables.get(heard[0][1].layer.id) if before else None
+        table = updates.updated(known, heard, names) if known else None
+        if table is not None:
+            tables[table.layer.id] = table
+    prepared = [
+        _prepared(heard[0][1].layer, heard, names, callouts) for heard in layers if heard[0][1].layer.id not in tables
+    ]
+    # Trees rely on how many names there may be: they are built when all names have their numbers, and anew where there
+    # are more than they have room for.
+    if before and any(names.top(name) != before.names.top(name) for name in before.names.by_field):
+        return compile_policy(policy, replace(before, tables={}, names=names), callouts=callouts, is_boot=is_boot)
+    tables |= {one.layout.layer.id: _table(one) for one in prepared}
     return Compiled(
         version=policy.version,
-        tables={one.layout.layer.id: _table(one) for one in prepared},
+        tables=tables,
         layer_versions=policy.layer_versions,
         names=names,
         sublayers=tuple(sublayer.name for sublayer in policy.sublayers),
@@ -205,6 +153,7 @@ class _Prepared:
     rows: array[int] = field(default_factory=lambda: array("Q"))
     filters: list[Filter] = field(default_factory=list)
     removed: list[Removed] = field(default_factory=list)
+    hides: dict[int, set[int]] = field(default_factory=dict)
 
 
 def _prepared(layer: Layer, heard: Sequence[tuple[int, Filter]], names: Names, callouts: Callouts) -> _Prepared:
@@ -217,7 +166,7 @@ def _prepared(layer: Layer, heard: Sequence[tuple[int, Filter]], names: Names, c
         )
     result = _Prepared(Layout(layer, names), sublayers)
     places = {number: place for place, number in enumerate(sublayers)}
-    known: dict[tuple[object, ...], Filter] = {}
+    known: dict[tuple[object, ...], int] = {}
     for number, item in heard:
         said = _said(item, callouts)
         if said is None:
@@ -232,13 +181,17 @@ def _prepared(layer: Layer, heard: Sequence[tuple[int, Filter]], names: Names, c
         # What means the same as something heard before in its sublayer is never heard.
         fresh = [entry for entry in made if entry.meaning not in known]
         if not fresh:
-            result.removed.append(Removed(item, HIDDEN, _distinct(known[entry.meaning] for entry in made)))
+            rows = sorted({known[entry.meaning] for entry in made})
+            result.removed.append(Removed(item, HIDDEN, tuple(result.filters[row] for row in rows)))
             continue
+        for entry in made:
+            if entry.meaning in known:
+                result.hides.setdefault(known[entry.meaning], set()).add(len(result.filters))
         if not asks:
-            known |= {entry.meaning: item for entry in fresh}
+            known |= {entry.meaning: len(result.filters) for entry in fresh}
         result.entries += fresh
         result.filters.append(item)
-        result.rows.extend((item.id, _row(number, item.error, action, is_hard=is_hard)))
+        result.rows.extend((item.id, row_of(number, item.error, action, is_hard=is_hard)))
     return result
 
 
@@ -246,6 +199,8 @@ def _table(prepared: _Prepared, *, as_list: bool = False) -> Table:
     """Build the table; all names have their numbers by now."""
     entries, layout, filters = prepared.entries, prepared.layout, prepared.filters
     built = _built(entries, layout, as_list=as_list)
+    for hider, rows in prepared.hides.items():
+        built.hides.setdefault(hider, set()).update(rows)
     hidden_by: dict[int, list[int]] = {}
     for hider, rows_hidden in built.hides.items():
         for row in rows_hidden - built.placed:
@@ -270,16 +225,15 @@ def _table(prepared: _Prepared, *, as_list: bool = False) -> Table:
         trees=tuple(built.trees),
         entry_count=len(entries),
         walk_max=walk_max,
+        hides={row: frozenset(rows) for row, rows in built.hides.items()},
+        built_steps=len(built.steps) // 4,
+        built_root=built.root,
+        built_walk_max=walk_max,
     )
 
 
 def _built(entries: Sequence[Entry], layout: Layout, *, as_list: bool) -> Built:
-    tops = {}
-    for slot in layout.slots.values():
-        if slot.is_name:
-            tops[slot.words[0]] = layout.names.top(slot.field)
-        elif slot.words:
-            tops[slot.words[0]] = (1 << (slot.bits - 1) % WORD_BITS + 1) - 1
+    tops = layout.tops()
     if as_list:
         return Builder(entries, tops, leaf_entries=len(entries)).build([("", list(range(len(entries))))])
     words = {slot.field: slot.words for slot in layout.slots.values() if slot.words}
@@ -296,15 +250,6 @@ def _said(item: Filter, callouts: Callouts) -> tuple[Action, bool, bool] | None:
     if result.action is Action.CONTINUE:
         return None
     return result.action, result.clears_right, False
-
-
-def _row(sublayer: int, error: int, action: Action, *, is_hard: bool) -> int:
-    number = {Action.PERMIT: 1, Action.BLOCK: 2}.get(action, 0)
-    return sublayer | error << 16 | number << 32 | is_hard << 40
-
-
-def _distinct(filters: Iterable[Filter]) -> tuple[Filter, ...]:
-    return tuple({item.id: item for item in filters}.values())
 
 
 def _refused(

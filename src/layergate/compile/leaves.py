@@ -127,8 +127,7 @@ def _numbers(heard: Sequence[tuple[Entry, list[Clause]]]) -> Iterator[int]:
         target = following if entry.asks else onward[number]
         op = Op.ASK if entry.asks else Op.MATCH
         yield from (entry.code, entry.need, target - place if target < end else 0, packed(op, entry.sublayer))
-    if heard[-1][0].need:
-        yield from (0, 0, 0, packed(Op.END))  # where the last match turns out to be none
+    yield from (0, 0, 0, packed(Op.END))  # where the last match turns out to be none
 
 
 def _tests(clause: Clause, place: int, missed: int) -> Iterator[int]:

@@ -14,7 +14,7 @@ its type can. Example: remote port 443 of a known application 2 is word 10 = 443
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from layergate.engine.matching import as_integer, matches
@@ -144,7 +144,7 @@ class Layout:
         return self.count - 1
 
     def _known_bit(self) -> tuple[int, int]:
-        if self._bit == WORD_BITS:
+        if self._bit == WORD_BITS - 1:  # the last bit is never set: what needs it never matches (`updates`)
             self._known, self._bit = self._word("known fields"), 0
         self._bit += 1
         return self._known, self._bit - 1
@@ -186,6 +186,22 @@ class Layout:
         if slot.is_name:
             return self.names.by_field.get(slot.field, {}).get(value.data, 0)  # type: ignore[arg-type]
         return as_integer(value) + slot.sign
+
+    def tops(self) -> dict[int, int]:
+        """Return the greatest value of the words that do not take all of 32 bits, or are names."""
+        tops = {}
+        for slot in self.slots.values():
+            if slot.is_name:
+                tops[slot.words[0]] = self.names.top(slot.field)
+            elif slot.words:
+                tops[slot.words[0]] = (1 << (slot.bits - 1) % WORD_BITS + 1) - 1
+        return tops
+
+    def copy(self, names: Names) -> Layout:
+        """Return the same layout, to be added to, with *names*."""
+        return replace(
+            self, names=names, slots=dict(self.slots), predicates=dict(self.predicates), tokens=dict(self.tokens)
+        )
 
     def field_of(self, word: int) -> str:
         """Return the name of the field that *word* belongs to, for people."""
