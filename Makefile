@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench fuzz golden docs requirements clean system static FORCE
+.PHONY: help setup demo test check bench parity fuzz golden docs requirements clean system static FORCE
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -34,6 +34,10 @@ check: setup static ## the quick part of test, under a minute: the same checks, 
 
 bench: setup ## measure, and append to bench/history.jsonl
 	@$(BIN)/python -m bench
+
+# TABLES, KERNEL: how many comparisons; SEED=2 others. CI tries some 10,000 of the first kind in the unit tests.
+parity: setup ## compare reference, interpreter, columns and kernel (root), over drawn sets, by the million
+	@$(BIN)/python -m tests.parity.long --tables $(or $(TABLES),10000000) --kernel $(or $(KERNEL),1000000) --seed $(or $(SEED),1)
 
 # COUNT=1000000 tries more; SEED=2 others. The unit tests try 3,000.
 fuzz: setup ## damaged dumps of Windows, and TCP segments that nobody would send, by the hundred thousand

@@ -143,7 +143,7 @@ def values(*, v6: bool) -> st.SearchStrategy[dict[str, Value]]:
     return st.fixed_dictionaries({}, optional=fields)
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(
     policies(), st.lists(values(v6=False), min_size=5, max_size=5), st.lists(values(v6=True), min_size=5, max_size=5)
 )

@@ -21,7 +21,9 @@ from layergate import __version__
 from layergate.cli import output
 from layergate.model.errors import InputError, NotSupportedError, PolicyError
 
-VERBS: Final = ("trace", "run", "simulate", "explain", "check", "diff", "windows", "detach", "doctor", "schema", "demo")
+VERBS: Final = (
+    "trace", "run", "simulate", "explain", "check", "diff", "compile", "windows", "detach", "doctor", "schema", "demo",
+)  # fmt: skip
 
 DONE: Final = 0
 NO: Final = 1

@@ -19,19 +19,29 @@ FIELD_ADDRESSES: Final = 10
 FIELD_IP_LOCAL_ADDRESS: Final = 10
 FIELD_IP_REMOTE_ADDRESS: Final = 11
 FIELD_COUNT: Final = 12
-OP_ALWAYS: Final = 0
-OP_IN_RANGE: Final = 1
-OP_NOT_IN_RANGE: Final = 2
-OP_ALL_SET: Final = 3
-OP_ANY_SET: Final = 4
-OP_NONE_SET: Final = 5
-OP_EMPTY: Final = 6
-OP_MASKED: Final = 7
-OP_NOT_MASKED: Final = 8
+OP_END: Final = 0
+OP_ROOT: Final = 1
+OP_CUT: Final = 2
+OP_SPLIT: Final = 3
+OP_LEAF: Final = 4
+OP_MATCH: Final = 6
+OP_ASK: Final = 7
+OP_IN: Final = 8
+OP_NOT_IN: Final = 9
+OP_MASKED: Final = 10
+OP_NOT_MASKED: Final = 11
+NO_CODE: Final = 0xFFFFFFFF
+CODE_BITS: Final = 2
+CODE_BLOCK: Final = 1
+CODE_HARD: Final = 2
+KEY_KNOWN: Final = 18
+KEY_WORDS: Final = 19
+STEPS_MAX: Final = 131072
+SUBLAYERS_MAX: Final = 12
+LINE_BITS: Final = 3
+LINE_STEPS: Final = 8
 PERMIT: Final = 1
 BLOCK: Final = 2
-GOTO_MATCHED: Final = 0xFFFFFFFF
-GOTO_END: Final = 0xFFFFFFFE
 LAYERS: Final = 99
 LAYER_MASK: Final = 127
 SLOTS: Final = 2
@@ -92,7 +102,7 @@ CONFIG_NETNS: Final = 2  # at 16
 CONFIG_CGROUP_LEVEL: Final = 3  # at 24
 CONFIG_EMIT: Final = 4  # at 28
 CONFIG_INTERFACE: Final = 5  # at 32
-CONFIG_PAD: Final = 6  # at 36
+CONFIG_ITERATES: Final = 6  # at 36
 
 # struct lg_record
 RECORD: Final = Struct("<QQQQQQQ4Q10IIIIIIIHHHBBBBBBI")
@@ -122,28 +132,34 @@ RECORD_TCP_FLAGS: Final = 34  # at 162
 RECORD_BITS: Final = 35  # at 163
 RECORD_PAD: Final = 36  # at 164
 
-# struct lg_test
-TEST: Final = Struct("<2Q2QQIIIHHBBBBI")
-TEST_LOW: Final = slice(0, 2)  # at 0
-TEST_HIGH: Final = slice(2, 4)  # at 16
-TEST_FILTER: Final = 4  # at 32
-TEST_HIT: Final = 5  # at 40
-TEST_MISS: Final = 6  # at 44
-TEST_SUBLAYER_END: Final = 7  # at 48
-TEST_SUBLAYER: Final = 8  # at 52
-TEST_ERROR: Final = 9  # at 54
-TEST_FIELD: Final = 10  # at 56
-TEST_OP: Final = 11  # at 57
-TEST_ACTION: Final = 12  # at 58
-TEST_HARD: Final = 13  # at 59
-TEST_PAD: Final = 14  # at 60
+# struct lg_step
+STEP: Final = Struct("<IIII")
+STEP_A: Final = 0  # at 0
+STEP_B: Final = 1  # at 4
+STEP_C: Final = 2  # at 8
+STEP_D: Final = 3  # at 12
+
+# struct lg_line
+LINE: Final = Struct("<128s")
+LINE_STEP: Final = 0  # at 0
+
+# struct lg_row
+ROW: Final = Struct("<QHHBBH")
+ROW_FILTER: Final = 0  # at 0
+ROW_SUBLAYER: Final = 1  # at 8
+ROW_ERROR: Final = 2  # at 10
+ROW_ACTION: Final = 3  # at 12
+ROW_HARD: Final = 4  # at 13
+ROW_PAD: Final = 5  # at 14
 
 # struct lg_header
-HEADER: Final = Struct("<II128I128I")
+HEADER: Final = Struct("<IIII128I128I")
 HEADER_VERSION: Final = 0  # at 0
-HEADER_UNITS: Final = 1  # at 4
-HEADER_LAYER_VERSION: Final = slice(2, 130)  # at 8
-HEADER_TEST_COUNT: Final = slice(130, 258)  # at 520
+HEADER_APP_TOP: Final = 1  # at 4
+HEADER_UNIT_TOP: Final = 2  # at 8
+HEADER_PAD: Final = 3  # at 12
+HEADER_LAYER_VERSION: Final = slice(4, 132)  # at 16
+HEADER_ROOT: Final = slice(132, 260)  # at 528
 
 # struct lg_control
 CONTROL: Final = Struct("<QQIIII")
@@ -152,7 +168,7 @@ CONTROL_HEARTBEAT: Final = 1  # at 8
 CONTROL_ACTIVE: Final = 2  # at 16
 CONTROL_SEEDED: Final = 3  # at 20
 CONTROL_TRANSLATED: Final = 4  # at 24
-CONTROL_PAD: Final = 5  # at 28
+CONTROL_NAMES: Final = 5  # at 28
 
 # struct lg_exe_key
 EXE_KEY: Final = Struct("<QII")
@@ -167,7 +183,7 @@ EXE_COMPLETE: Final = 1  # at 4
 EXE_NAME: Final = 2  # at 8
 
 # struct lg_owner
-OWNER: Final = Struct("<QQQ6Q2QQIIIIIHBB")
+OWNER: Final = Struct("<QQQ6Q2QQIIIIIIIIHB5s")
 OWNER_COOKIE: Final = 0  # at 0
 OWNER_EXE_INO: Final = 1  # at 8
 OWNER_CGROUP: Final = 2  # at 16
@@ -179,9 +195,12 @@ OWNER_PID: Final = 13  # at 100
 OWNER_USER: Final = 14  # at 104
 OWNER_BITS: Final = 15  # at 108
 OWNER_ALE_VERSION: Final = 16  # at 112
-OWNER_PORT: Final = 17  # at 116
-OWNER_V6: Final = 18  # at 118
-OWNER_PAD: Final = 19  # at 119
+OWNER_NAMES: Final = 17  # at 116
+OWNER_APP: Final = 18  # at 120
+OWNER_UNIT: Final = 19  # at 124
+OWNER_PORT: Final = 20  # at 128
+OWNER_V6: Final = 21  # at 130
+OWNER_PAD: Final = 22  # at 131
 
 # struct lg_flow_key
 FLOW_KEY: Final = Struct("<Q2Q2QHHI")

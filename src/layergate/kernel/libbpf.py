@@ -11,6 +11,7 @@ import enum
 import errno
 import os
 import platform
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -233,6 +234,7 @@ class BpfObject:
 
 
 BTF_KIND_ENUM: Final = 6
+BTF_KIND_FUNC: Final = 12
 _BTF_TYPE_BYTES: Final = 12
 
 
@@ -254,5 +256,18 @@ def kernel_enum(name: str) -> dict[int, str]:
             label = lib.btf__name_by_offset(btf, ctypes.c_uint32.from_address(place).value)
             members[ctypes.c_int32.from_address(place + 4).value & 0xFFFFFFFF] = label.decode()
         return members
+    finally:
+        lib.btf__free(btf)
+
+
+@cache
+def kernel_has(function: str) -> bool:
+    """Whether the kernel's BTF lists *function*. Cost: ~20 ms, once."""
+    lib = library()
+    btf = lib.btf__load_vmlinux_btf()
+    if not btf:
+        return False
+    try:
+        return bool(lib.btf__find_by_name_kind(btf, function.encode(), BTF_KIND_FUNC) > 0)
     finally:
         lib.btf__free(btf)

@@ -18,7 +18,7 @@ from typing import Final
 
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.cgroups import Cgroup
-from layergate.kernel.libbpf import Attach, BpfObject, Command, bpf
+from layergate.kernel.libbpf import Attach, BpfObject, Command, bpf, kernel_has
 from layergate.kernel.maps import Map
 from layergate.kernel.netns import Namespace
 from layergate.kernel.tables import Control, Tables
@@ -44,6 +44,7 @@ CGROUP_PROGRAMS: Final = {
 TCX_PROGRAMS: Final = {"lg_tcx_ingress": Attach.TCX_INGRESS, "lg_tcx_egress": Attach.TCX_EGRESS}
 TRACING_PROGRAMS: Final = ("lg_set_state", "lg_send_reset", "lg_kfree_skb")
 SEED_PROGRAM: Final = "lg_seed"
+ITERATOR: Final = "bpf_iter_num_new"  # from 6.4 on
 STAT_NAMES: Final = {
     layout.STAT_LOST: "lost",
     layout.STAT_FLOWS_FULL: "flows_full",
@@ -54,17 +55,22 @@ STAT_NAMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the programs are told. *emit*: layout.EMIT_ALL or EMIT_BLOCKS. *own_cgroup*: of our making, no unit."""
+    """What the programs are told. *emit*: layout.EMIT_ALL or EMIT_BLOCKS. *own_cgroup*: of our making, no unit.
+
+    *iterates*: tables are walked by the open-coded iterator, not by bpf_loop; None: where the kernel has it.
+    """
 
     cgroup: Cgroup
     emit: int = layout.EMIT_ALL
     own_cgroup: bool = False
     ring_bytes: int = RING_BYTES
+    iterates: bool | None = None
 
     def packed(self, netns_cookie: int = 0, *, everything: bool = False) -> bytes:
         """Return them as struct lg_config."""
         own = self.cgroup.id if self.own_cgroup else 0
-        return layout.CONFIG.pack(self.cgroup.id, own, netns_cookie, self.cgroup.level, self.emit, everything, 0)
+        iterates = kernel_has(ITERATOR) if self.iterates is None else self.iterates
+        return layout.CONFIG.pack(self.cgroup.id, own, netns_cookie, self.cgroup.level, self.emit, everything, iterates)
 
 
 @dataclass(frozen=True, slots=True)

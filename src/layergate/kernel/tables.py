@@ -13,52 +13,29 @@ import time
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
+from layergate.compile import KERNEL_FIELDS
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.maps import Map, make_array, update_array, update_batch
-from layergate.model import Action
+from layergate.model import NotSupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from layergate.compile import Compiled, Test
+    from layergate.compile import Compiled
 
 _NUMBER: Final = Struct("<I")
 _LONG: Final = Struct("<Q")
 _HEARTBEAT_AT: Final = 8  # in struct lg_control
 _ACTIVE_AT: Final = 16
 _SEEDED_AT: Final = 20
-_HALF: Final = (1 << 64) - 1
-_FIELDS: Final = {
-    name.removeprefix("FIELD_"): number
-    for name, number in vars(layout).items()
-    if name.startswith("FIELD_") and name not in ("FIELD_ADDRESSES", "FIELD_COUNT")
-}
+_NAMES_AT: Final = 28
+_NAMES_MAX: Final = 0xFFFFFFFF
+_FIELDS: Final = {name: number for number, name in enumerate(KERNEL_FIELDS)}
 
 
 def field_numbers() -> Mapping[str, int]:
     """Return the kernel's number of each field that it knows."""
     return _FIELDS
-
-
-def pack(test: Test) -> bytes:
-    """Return *test* as struct lg_test."""
-    return layout.TEST.pack(
-        test.low >> 64,
-        test.low & _HALF,
-        test.high >> 64,
-        test.high & _HALF,
-        test.filter,
-        test.hit,
-        test.miss,
-        test.sublayer_end,
-        test.sublayer,
-        test.error,
-        _FIELDS.get(test.field, layout.FIELD_COUNT),
-        test.op,
-        layout.BLOCK if test.action is Action.BLOCK else layout.PERMIT,
-        test.hard,
-        0,
-    )
 
 
 class Control:
@@ -80,6 +57,11 @@ class Control:
         """Say that the owners of the sockets that were there before are known now."""
         _NUMBER.pack_into(self._page, _SEEDED_AT, 1)
 
+    def named(self) -> None:
+        """Say that the numbers of applications or units have changed: sockets look theirs up again."""
+        names = int(_NUMBER.unpack_from(self._page, _NAMES_AT)[0])
+        _NUMBER.pack_into(self._page, _NAMES_AT, names % _NAMES_MAX + 1)
+
     def beat(self) -> None:
         """Say that user space is there (CLOCK_MONOTONIC, as the programs read it)."""
         _LONG.pack_into(self._page, _HEARTBEAT_AT, time.monotonic_ns())
@@ -98,26 +80,64 @@ class Tables:
         self._control = control
 
     def put(self, compiled: Compiled) -> None:
-        """Put *compiled* in force, in place of what was. Raises OSError, with the old version still in force."""
+        """Put *compiled* in force, in place of what was.
+
+        Raises NotSupportedError (`require`), OSError; the old version is still in force then.
+        """
+        require(compiled)
         slot = (self._control.active + 1) % layout.SLOTS
-        counts, versions = [0] * (layout.LAYER_MASK + 1), [1] * (layout.LAYER_MASK + 1)
+        roots, versions = [0] * (layout.LAYER_MASK + 1), [1] * (layout.LAYER_MASK + 1)
         for layer, number in compiled.layer_versions.items():
             versions[layer] = number
+        tops = (compiled.names.top("ALE_APP_ID"), compiled.names.top("ALE_PACKAGE_ID"))
         arrays: dict[int, int] = {}
         try:
-            for layer, tests in sorted(compiled.tables.items()):
-                counts[layer] = len(tests)
-                arrays[layer] = make_array(layout.TEST.size, len(tests))
-                update_array(arrays[layer], b"".join(map(pack, tests)), layout.TEST.size)
+            for layer, table in sorted(compiled.tables.items()):
+                content = table.steps.tobytes() + table.rows.tobytes()
+                content += bytes(-len(content) % layout.LINE.size)
+                roots[layer] = table.root
+                arrays[layer] = make_array(layout.LINE.size, len(content) // layout.LINE.size)
+                update_array(arrays[layer], content, layout.LINE.size)
             if not arrays:
                 # One element all the same: the write waits for the programs that still use this slot.
-                arrays[0] = make_array(layout.TEST.size, 1)
+                arrays[0] = make_array(layout.LINE.size, 1)
             keys = b"".join(_NUMBER.pack(slot * layout.LAYERS + layer) for layer in arrays)
             update_batch(self._tables_fd, keys, b"".join(map(_NUMBER.pack, arrays.values())), len(arrays))
         finally:
             for fd in arrays.values():
                 os.close(fd)
-        self._headers.set(
-            _NUMBER.pack(slot), layout.HEADER.pack(compiled.version, len(compiled.units), *versions, *counts)
-        )
+        self._headers.set(_NUMBER.pack(slot), layout.HEADER.pack(compiled.version, *tops, 0, *versions, *roots))
         self._control.active = slot
+
+
+def require(compiled: Compiled) -> None:
+    """Raise NotSupportedError where the programs can't do what *compiled* asks: what they can't know, by name."""
+    for table in compiled.tables.values():
+        layer = table.layer.short
+        for item in (*table.filters, *(one.filter for one in table.removed)):
+            if item.action.is_callout:
+                raise NotSupportedError(
+                    f"filter '{item.name}'",
+                    f"the kernel can't ask the callout '{item.callout}'",
+                    "a filter that permits or blocks",
+                )
+            for condition in item.conditions:
+                if condition in table.layout.predicates:
+                    raise NotSupportedError(
+                        f"filter '{item.name}'",
+                        f"{condition.match.name} of {condition.value.type.name} on {condition.field} at {layer} "
+                        "can't be put into a table of the kernel",
+                        "test the field for equality",
+                    )
+                if condition.field not in KERNEL_FIELDS:
+                    raise NotSupportedError(
+                        f"filter '{item.name}'",
+                        f"the kernel can't know {condition.field} at {layer}",
+                        f"test one of {', '.join(KERNEL_FIELDS)}",
+                    )
+        if len(table.sublayers) > layout.SUBLAYERS_MAX:
+            raise NotSupportedError(
+                layer,
+                f"filters in {len(table.sublayers)} sublayers, and the kernel hears {layout.SUBLAYERS_MAX} at most",
+                "put filters of neighbouring weights into one sublayer",
+            )

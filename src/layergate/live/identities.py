@@ -30,6 +30,7 @@ class Identities:
         self._files: dict[tuple[int, int], tuple[int, bytes]] = {}
         self._groups: dict[int, str] = {}
         self._paths: dict[int, str | None] = {}
+        self._changed = False
 
     def name(self, compiled: Compiled) -> None:
         """Take the names of *compiled*; those that came before keep their numbers."""
@@ -39,11 +40,18 @@ class Identities:
 
     def refresh(self) -> None:
         """Look at the files and cgroups again. Cost: a stat an application, a walk over the cgroups for units."""
-        for executable, number in self._apps.items():
-            with suppress(OSError):
-                self._file(executable, number)
-        if not self._units:
-            return
+        self._changed = False
+        try:
+            for executable, number in self._apps.items():
+                with suppress(OSError):
+                    self._file(executable, number)
+            if self._units or self._groups:
+                self._follow_units()
+        finally:
+            if self._changed:
+                self._programs.control.named()
+
+    def _follow_units(self) -> None:
         found: dict[str, int] = {}
         for path in self._hierarchy.paths():
             named = self._units.get(path) or self._units.get(path.rpartition("/")[2])
@@ -55,8 +63,10 @@ class Identities:
                 os.close(group.fd)
                 if self._groups.get(group.id) != path:
                     self._groups[group.id] = path
+                    self._changed = True
                     self._programs.units.set(group.id.to_bytes(8, "little"), number.to_bytes(_NUMBER_BYTES, "little"))
         for group_id in [group_id for group_id, path in self._groups.items() if path not in found]:
+            self._changed = True
             self._programs.units.delete(group_id.to_bytes(8, "little"))
             del self._groups[group_id]
 
@@ -71,6 +81,7 @@ class Identities:
         identity = (kernel_device(facts.st_dev), facts.st_ino)
         self._files[identity] = (fd, path)
         key = layout.EXE_KEY.pack(identity[1], identity[0], 0)
+        self._changed = True
         self._programs.apps.set(key, number.to_bytes(_NUMBER_BYTES, "little"))
 
     def app(self, device: int, inode: int, pid: int) -> str | None:

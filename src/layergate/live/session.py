@@ -30,6 +30,7 @@ from layergate.kernel.maps import Map
 from layergate.kernel.netns import Namespace, changed
 from layergate.kernel.ring import Ring
 from layergate.kernel.sockdiag import Destroyer
+from layergate.kernel.tables import require
 from layergate.live import pinning
 from layergate.live.identities import Identities
 from layergate.live.narrator import Narrator, Told
@@ -187,6 +188,7 @@ class Session:
 
     def _put(self, policy: Policy) -> None:
         compiled = compile_policy(policy, self._compiled)
+        require(compiled)
         self.narrator.filters |= compiled.filters
         self.narrator.sublayers = compiled.sublayers
         self.narrator.units = compiled.units

@@ -256,6 +256,17 @@ int lg_connect6(struct bpf_sock_addr *ctx)
 	return passed(on_connect(&call, owner));
 }
 
+/* A socket that was never bound is gone: user space forgets it. */
+__noinline int tell_closed(struct lg_owner *owner)
+{
+	struct lg_record closed = {.kind = LG_KIND_CLOSED, .side = LG_NO_SIDE};
+
+	if (!owner || owner->bits & LG_OWNER_SEEDED)
+		return 0;
+	closed.cookie = owner->cookie;
+	return emit(&closed);
+}
+
 SEC("cgroup/sock_release")
 int lg_sock_release(struct bpf_sock *ctx)
 {
@@ -268,10 +279,7 @@ int lg_sock_release(struct bpf_sock *ctx)
 	if (!owner || owner->bits & LG_OWNER_CHILD)
 		return 1;
 	if (!(owner->bits & LG_OWNER_ASSIGNED)) {
-		struct lg_record closed = {.kind = LG_KIND_CLOSED, .side = LG_NO_SIDE, .cookie = owner->cookie};
-
-		if (!(owner->bits & LG_OWNER_SEEDED))
-			emit(&closed);
+		tell_closed(owner);
 		return 1;
 	}
 	owner->bits &= ~LG_OWNER_ASSIGNED;

@@ -2,17 +2,14 @@
  *
  * Deciding one indication, and writing down what was decided.
  *
- * A layer's filters are a list of tests, heaviest sublayer first, heaviest filter first. A test compares one field and
- * says where to go on: to the next field of the filter when it holds, to the next alternative or the next filter when it
- * does not. The last test of a filter that holds has matched it. Example: "remote_port is 80 or 443, and protocol is 6":
+ * A layer's filters are a table of steps (compile/compiler.py is the paper, backends/plain.py the same in Python): trees
+ * whose leaves test. A walk keeps, for each sublayer, the least code that matched; the code's low bits are its action.
+ * What matched then meets arbitration (the rules of engine/arbitration.py): heaviest sublayer first, a soft permit may
+ * be overridden below; a block, or a permit that cleared the right, ends it all, for nothing below changes the action
+ * or which filter is reported.
  *
- *     0  remote_port in [80, 80]     hit -> 2   miss -> 1
- *     1  remote_port in [443, 443]   hit -> 2   miss -> 3 (the next filter)
- *     2  protocol in [6, 6]          hit -> matched, permit by filter 7   miss -> 3
- *
- * What matched meets arbitration (the rules of engine/arbitration.py): a sublayer's first match ends the sublayer; a soft
- * permit may be overridden below; a block, or a permit that cleared the right, ends it all, for nothing below changes the
- * action or which filter is reported.
+ * One flat loop over steps, whatever they are, keeps the verifier's work small: every iteration has the same few scalars
+ * of unknown value. Its bound is that of the compiler, which refuses what could take longer.
  */
 #ifndef LAYERGATE_CLASSIFY_H
 #define LAYERGATE_CLASSIFY_H
@@ -21,13 +18,26 @@
 
 #include "layers_generated.h"
 
+/* How many steps of a line an iteration takes at most: each is the same code once more for the verifier. */
+#define LG_STEPS_AT_ONCE 4
+
 const volatile struct lg_config config SEC(".rodata.config");
 
-struct lg_scan {
-	struct lg_record *r;
+struct bpf_iter_num {
+	__u64 __opaque[1];
+} __attribute__((aligned(8)));
+
+extern int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end) __ksym __weak;
+extern int *bpf_iter_num_next(struct bpf_iter_num *it) __ksym __weak;
+extern void bpf_iter_num_destroy(struct bpf_iter_num *it) __ksym __weak;
+
+/* Where a walk stands. By sublayer: the least code that matched. */
+struct lg_walk {
+	const struct lg_record *r;
 	void *table;
-	__u32 cursor;
-	__u32 decided;
+	__u32 place;
+	__u32 following; /* the next tree */
+	__u32 code[LG_SUBLAYERS_MAX];
 };
 
 static __always_inline void count(__u32 what)
@@ -38,84 +48,154 @@ static __always_inline void count(__u32 what)
 		*value += 1;
 }
 
-static __always_inline int compare(const __u64 *a, const __u64 *b)
+/* Take the step at `place`. Returns where the next one is, 0 at the end of a leaf. */
+static __always_inline __u32 take_step(const struct lg_step *step, __u32 place, struct lg_walk *walk)
 {
-	if (a[0] != b[0])
-		return a[0] < b[0] ? -1 : 1;
-	return a[1] < b[1] ? -1 : a[1] > b[1];
-}
+	__u32 op = step->d & 0xff, word = step->d >> 8 & 0xff, value, onward;
 
-static __always_inline int holds(const struct lg_test *test, const struct lg_record *r)
-{
-	__u32 field = test->field;
-	__u64 value[2] = {};
-
-	if (test->op == LG_OP_ALWAYS)
-		return 1;
-	if (field >= LG_FIELD_COUNT)
-		return 0;
-	if (!(r->known & (1U << field)))
-		return test->op == LG_OP_EMPTY;
-	if (field == LG_FIELD_IP_LOCAL_ADDRESS) {
-		value[0] = r->address[0];
-		value[1] = r->address[1];
-	} else if (field == LG_FIELD_IP_REMOTE_ADDRESS) {
-		value[0] = r->address[2];
-		value[1] = r->address[3];
-	} else if (field < LG_FIELD_ADDRESSES) {
-		value[1] = r->scalar[field];
+	if (op >= LG_OP_IN) {
+		if (word >= LG_KEY_WORDS)
+			return 0;
+		value = ((const __u32 *)walk->r->address)[word];
+		if (op <= LG_OP_NOT_IN)
+			onward = value - step->a <= step->b;
+		else
+			onward = (value & step->b) == step->a;
+		onward = onward != (op & 1) ? step->d >> 16 : step->c;
+		return onward ? place + onward : 0;
 	}
-	switch (test->op) {
-	case LG_OP_IN_RANGE:
-		return compare(test->low, value) <= 0 && compare(value, test->high) <= 0;
-	case LG_OP_NOT_IN_RANGE:
-		return compare(test->low, value) > 0 || compare(value, test->high) > 0;
-	case LG_OP_ALL_SET:
-		return (value[1] & test->low[1]) == test->low[1];
-	case LG_OP_ANY_SET:
-		return (value[1] & test->low[1]) != 0;
-	case LG_OP_NONE_SET:
-		return (value[1] & test->low[1]) == 0;
-	case LG_OP_MASKED:
-		return (value[0] & test->high[0]) == test->low[0] && (value[1] & test->high[1]) == test->low[1];
-	case LG_OP_NOT_MASKED:
-		return (value[0] & test->high[0]) != test->low[0] || (value[1] & test->high[1]) != test->low[1];
+	if (op == LG_OP_MATCH) {
+		if (step->b & ~walk->r->known)
+			return place + 1;
+		if (word < LG_SUBLAYERS_MAX && step->a < walk->code[word])
+			walk->code[word] = step->a;
+		return step->c ? place + step->c : 0;
+	}
+	if (op == LG_OP_LEAF || op == LG_OP_ROOT) {
+		if (op == LG_OP_ROOT)
+			walk->following = step->c;
+		/* What can't better its sublayer's match is passed over. */
+		if (word < LG_SUBLAYERS_MAX && step->a >= walk->code[word])
+			return 0;
+		return op == LG_OP_LEAF ? step->c : place + 1;
+	}
+	if (op == LG_OP_CUT || op == LG_OP_SPLIT) {
+		if (word >= LG_KEY_WORDS)
+			return 0;
+		value = ((const __u32 *)walk->r->address)[word];
+		if (op == LG_OP_SPLIT)
+			return step->c + (value > step->a);
+		value = (value - step->a) >> (step->d >> 16 & 31);
+		return value <= step->b ? step->c + value : 0;
 	}
 	return 0;
 }
 
-static long take_test(__u32 index, struct lg_scan *scan)
+/* Take the steps of one line, as far as they lead to one another. Returns whether the walk is over. */
+static __always_inline long take_line(struct lg_walk *walk)
 {
-	struct lg_test *test = bpf_map_lookup_elem(scan->table, &scan->cursor);
-	struct lg_record *r = scan->r;
-	__u32 next;
+	__u32 place = walk->place, next, number = place >> LG_LINE_BITS;
+	struct lg_line *line = bpf_map_lookup_elem(walk->table, &number);
 
-	(void)index;
-	if (!test) {
+	if (!line) {
 		count(LG_STAT_TABLE_FAULT);
 		return 1;
 	}
-	next = test->miss;
-	if (holds(test, r)) {
-		next = test->hit;
-		if (next == LG_GOTO_MATCHED) {
-			if (!scan->decided || r->action != test->action) {
-				r->filter = test->filter;
-				r->sublayer = test->sublayer;
-				r->error = test->error;
-			}
-			scan->decided = 1;
-			r->action = test->action;
-			r->hard = test->hard;
-			if (test->hard)
+#pragma unroll
+	for (int taken = 0; taken < LG_STEPS_AT_ONCE; taken++) {
+		next = take_step(&line->step[place & (LG_LINE_STEPS - 1)], place, walk);
+		if (!next) {
+			next = walk->following;
+			walk->following = 0;
+			if (!next)
 				return 1;
-			next = test->sublayer_end;
+		}
+		walk->place = next;
+		if (next >> LG_LINE_BITS != number)
+			return 0;
+		place = next;
+	}
+	return 0;
+}
+
+static long take_line_in_loop(__u32 index, struct lg_walk *walk)
+{
+	(void)index;
+	return take_line(walk);
+}
+
+/* Decide by what matched. */
+static __always_inline void arbitrate(struct lg_record *r, struct lg_walk *walk, const struct lg_step *head)
+{
+	__u32 told = LG_NO_CODE;
+	struct lg_line *line;
+	struct lg_row *row;
+
+	for (__u32 place = 0; place < LG_SUBLAYERS_MAX && place < head->b; place++) {
+		__u32 code = walk->code[place];
+
+		if (code == LG_NO_CODE)
+			continue;
+		r->action = code & LG_CODE_BLOCK ? LG_BLOCK : LG_PERMIT;
+		/* All above are soft permits: the first of them is reported, unless this is another action. */
+		if (told == LG_NO_CODE || code & LG_CODE_BLOCK)
+			told = code;
+		if (code & LG_CODE_HARD) {
+			r->hard = 1;
+			break;
 		}
 	}
-	if (next == LG_GOTO_END)
-		return 1;
-	scan->cursor = next;
-	return 0;
+	if (told == LG_NO_CODE)
+		return;
+	told = head->a + (told >> LG_CODE_BITS);
+	walk->place = told >> LG_LINE_BITS;
+	line = bpf_map_lookup_elem(walk->table, &walk->place);
+	if (!line) {
+		count(LG_STAT_TABLE_FAULT);
+		return;
+	}
+	row = (struct lg_row *)&line->step[told & (LG_LINE_STEPS - 1)];
+	r->filter = row->filter;
+	r->sublayer = row->sublayer;
+	r->error = row->error;
+}
+
+/* Classify the record by the table at `key`, from step `root` on. */
+__noinline int classify(struct lg_record *r, __u32 key, __u32 root)
+{
+	struct lg_walk walk = {};
+	struct bpf_iter_num it;
+	struct lg_line *first;
+	struct lg_step *head;
+
+	if (!r)
+		return LG_PERMIT;
+	walk.table = bpf_map_lookup_elem(&lg_tables, &key);
+	if (!walk.table)
+		return LG_PERMIT;
+	first = bpf_map_lookup_elem(walk.table, &walk.place);
+	if (!first)
+		return LG_PERMIT;
+	head = &first->step[0];
+	walk.r = r;
+	walk.place = root;
+	/* Numbers from a map, though they are always the same: what begins as a constant is another state in the next
+	 * iteration, and the verifier would follow both. */
+	walk.following = head->d;
+	for (__u32 place = 0; place < LG_SUBLAYERS_MAX; place++)
+		walk.code[place] = ~head->d;
+	if (config.iterates) {
+		bpf_iter_num_new(&it, 0, LG_STEPS_MAX);
+		while (bpf_iter_num_next(&it)) {
+			if (take_line(&walk))
+				break;
+		}
+		bpf_iter_num_destroy(&it);
+	} else {
+		bpf_loop(LG_STEPS_MAX, take_line_in_loop, &walk, 0);
+	}
+	arbitrate(r, &walk, head);
+	return r->action;
 }
 
 static __always_inline struct lg_header *policy(__u32 *slot)
@@ -144,42 +224,56 @@ static __always_inline __u32 fields_of(__u32 layer)
 	return layer < LG_LAYERS ? lg_layer_fields[layer] : 0;
 }
 
+/* Look up, once a socket and change of the names, which numbers the policy gave the owner's application and unit. The
+ * innermost unit that it names counts. */
+static __always_inline void number_owner(struct lg_owner *owner)
+{
+	struct lg_control *control;
+	struct lg_exe_key exe = {};
+	__u32 zero = 0, names, *number;
+
+	control = bpf_map_lookup_elem(&lg_control, &zero);
+	names = control ? *(volatile __u32 *)&control->names : 0;
+	if (owner->names == names)
+		return;
+	owner->app = 0;
+	owner->unit = 0;
+	exe.ino = owner->exe_ino;
+	exe.dev = owner->exe_dev;
+	number = exe.ino ? bpf_map_lookup_elem(&lg_apps, &exe) : 0;
+	if (number)
+		owner->app = *number;
+	for (int level = 0; level < LG_UNITS_DEEP; level++) {
+		__u64 cgroup = owner->units[level];
+
+		number = cgroup ? bpf_map_lookup_elem(&lg_units, &cgroup) : 0;
+		if (number)
+			owner->unit = *number;
+	}
+	owner->names = names;
+}
+
 /* Write the owner into the record, by the numbers that the policy gave its application and unit. Returns which of the
  * owner's fields are known. */
 __noinline __u32 name_owner(struct lg_record *r, struct lg_owner *owner)
 {
-	__u32 known = 0, slot = 0, *number;
-	struct lg_header *header;
-	struct lg_exe_key exe = {};
+	__u32 known = 0;
 
 	if (!owner || !r || !owner->cookie)
 		return 0;
-	r->exe_ino = exe.ino = owner->exe_ino;
-	r->exe_dev = exe.dev = owner->exe_dev;
+	number_owner(owner);
+	r->exe_ino = owner->exe_ino;
+	r->exe_dev = owner->exe_dev;
 	r->pid = owner->pid;
 	r->cgroup = owner->cgroup;
 	r->scalar[LG_FIELD_ALE_USER_ID] = owner->user;
+	r->scalar[LG_FIELD_ALE_APP_ID] = owner->app;
+	r->scalar[LG_FIELD_ALE_PACKAGE_ID] = owner->unit;
 	known |= 1U << LG_FIELD_ALE_USER_ID;
-	if (exe.ino) {
-		number = bpf_map_lookup_elem(&lg_apps, &exe);
-		r->scalar[LG_FIELD_ALE_APP_ID] = number ? *number : 0;
+	if (owner->exe_ino)
 		known |= 1U << LG_FIELD_ALE_APP_ID;
-	}
-	r->scalar[LG_FIELD_ALE_PACKAGE_ID] = 0;
-	if (owner->units[0] && owner->cgroup != config.trace_cgroup)
+	if (owner->unit || (owner->units[0] && owner->cgroup != config.trace_cgroup))
 		known |= 1U << LG_FIELD_ALE_PACKAGE_ID;
-	header = policy(&slot);
-	if (header && header->units) {
-		for (int level = 0; level < LG_UNITS_DEEP; level++) {
-			__u64 cgroup = owner->units[level];
-
-			number = cgroup ? bpf_map_lookup_elem(&lg_units, &cgroup) : 0;
-			if (number) {
-				r->scalar[LG_FIELD_ALE_PACKAGE_ID] = *number;
-				known |= 1U << LG_FIELD_ALE_PACKAGE_ID;
-			}
-		}
-	}
 	return known;
 }
 
@@ -202,9 +296,8 @@ __noinline int emit(struct lg_record *r)
 /* Decide the indication in the record at `layer`, whose values are `present`; with `cached`, as decided before. */
 static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 present, struct lg_cached *cached)
 {
-	struct lg_scan scan = {.r = r};
 	struct lg_header *header;
-	__u32 slot = 0, key, tests;
+	__u32 slot = 0, root;
 
 	if (layer >= LG_LAYERS)
 		return LG_PERMIT;
@@ -219,8 +312,8 @@ static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 presen
 	if (!header)
 		return LG_PERMIT;
 	r->version = header->version;
-	tests = header->test_count[layer & LG_LAYER_MASK];
-	if (!tests)
+	root = header->root[layer & LG_LAYER_MASK];
+	if (!root)
 		return LG_PERMIT;
 	if (cached && cached->action && cached->version == header->layer_version[layer & LG_LAYER_MASK] &&
 	    cached->interface == r->scalar[LG_FIELD_INTERFACE_INDEX]) {
@@ -230,11 +323,12 @@ static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 presen
 		r->hard = cached->hard;
 		return cached->action;
 	}
-	key = slot * LG_LAYERS + layer;
-	scan.table = bpf_map_lookup_elem(&lg_tables, &key);
-	if (!scan.table)
-		return LG_PERMIT;
-	bpf_loop(tests, take_test, &scan, 0);
+	/* A number that came after these tables is none that they name. */
+	if (r->scalar[LG_FIELD_ALE_APP_ID] > header->app_top)
+		r->scalar[LG_FIELD_ALE_APP_ID] = 0;
+	if (r->scalar[LG_FIELD_ALE_PACKAGE_ID] > header->unit_top)
+		r->scalar[LG_FIELD_ALE_PACKAGE_ID] = 0;
+	classify(r, slot * LG_LAYERS + layer, root);
 	if (cached) {
 		cached->filter = r->filter;
 		cached->sublayer = r->sublayer;
@@ -279,7 +373,7 @@ static __always_inline int indicate(struct lg_record *r, __u32 layer, __u32 pres
 
 	if (config.emit < LG_EMIT_ALL) {
 		header = policy(&slot);
-		if (header && !header->test_count[layer & LG_LAYER_MASK])
+		if (header && !header->root[layer & LG_LAYER_MASK])
 			return LG_PERMIT;
 	}
 	return indicate_at(r, layer, present, cached);

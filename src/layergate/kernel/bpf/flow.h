@@ -189,6 +189,13 @@ __noinline int parse(struct __sk_buff *skb, struct lg_packet *packet)
 	return 1;
 }
 
+static __always_inline int compare(const __u64 *a, const __u64 *b)
+{
+	if (a[0] != b[0])
+		return a[0] < b[0] ? -1 : 1;
+	return a[1] < b[1] ? -1 : a[1] > b[1];
+}
+
 /* The key of a packet's flow. Returns whether the sender is the lower end. */
 static __always_inline int key_of(struct lg_flow_key *key, __u64 netns, const struct lg_packet *packet)
 {

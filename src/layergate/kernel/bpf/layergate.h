@@ -25,23 +25,36 @@
 #define LG_FIELD_IP_REMOTE_ADDRESS 11
 #define LG_FIELD_COUNT 12
 
-/* How a test compares. Everything else is a range: EQUAL has one value, a prefix its addresses. */
-#define LG_OP_ALWAYS 0
-#define LG_OP_IN_RANGE 1
-#define LG_OP_NOT_IN_RANGE 2
-#define LG_OP_ALL_SET 3
-#define LG_OP_ANY_SET 4
-#define LG_OP_NONE_SET 5
-#define LG_OP_EMPTY 6
-#define LG_OP_MASKED 7
-#define LG_OP_NOT_MASKED 8
+/* What a step of a table does: compile/steps.py has the layout, backends/plain.py the meaning. */
+#define LG_OP_END 0
+#define LG_OP_ROOT 1
+#define LG_OP_CUT 2
+#define LG_OP_SPLIT 3
+#define LG_OP_LEAF 4
+#define LG_OP_MATCH 6
+#define LG_OP_ASK 7
+#define LG_OP_IN 8
+#define LG_OP_NOT_IN 9
+#define LG_OP_MASKED 10
+#define LG_OP_NOT_MASKED 11
+
+#define LG_NO_CODE 0xffffffff
+#define LG_CODE_BITS 2
+#define LG_CODE_BLOCK 1
+#define LG_CODE_HARD 2
+
+/* The key of a table is the record itself, from its addresses to what is known: so many words of 32 bits. */
+#define LG_KEY_KNOWN 18
+#define LG_KEY_WORDS 19
+
+/* Of one walk (compile/compiler.py: WALK_MAX); of one layer: a walk keeps a number each on the stack, which is full. */
+#define LG_STEPS_MAX 131072
+#define LG_SUBLAYERS_MAX 12
+#define LG_LINE_BITS 3
+#define LG_LINE_STEPS 8
 
 #define LG_PERMIT 1
 #define LG_BLOCK 2
-
-/* Where a test leads: the next test, or one of these. */
-#define LG_GOTO_MATCHED 0xffffffff
-#define LG_GOTO_END 0xfffffffe
 
 #define LG_LAYERS 99
 #define LG_LAYER_MASK 127
@@ -121,7 +134,7 @@ struct lg_config {
 	__u32 cgroup_level;
 	__u32 emit;
 	__u32 interface; /* tcx only: all that passes, not only flows of the cgroup */
-	__u32 pad;
+	__u32 iterates; /* the kernel has the open-coded iterator (6.4); else bpf_loop walks */
 };
 
 /* What was decided at one layer, and on which values. */
@@ -153,29 +166,36 @@ struct lg_record {
 	__u32 pad;
 };
 
-/* One test of one condition: where to go when it holds, and when not. The last of a filter carries the verdict. */
-struct lg_test {
-	__u64 low[2];
-	__u64 high[2]; /* MASKED: the mask */
-	__u64 filter;
-	__u32 hit;
-	__u32 miss;
-	__u32 sublayer_end;
-	__u16 sublayer;
-	__u16 error;
-	__u8 field;
-	__u8 op;
-	__u8 action;
-	__u8 hard;
-	__u32 pad;
+/* A step of a table. Behind the last step stand the rows, one a filter; the first step says where. */
+struct lg_step {
+	__u32 a;
+	__u32 b;
+	__u32 c;
+	__u32 d; /* operation, word or sublayer, distance */
 };
 
-/* What one version of the policy is, apart from its tests. */
+/* Steps are looked up eight at once: a call costs as much as taking a few of them. */
+struct lg_line {
+	struct lg_step step[8];
+};
+
+struct lg_row {
+	__u64 filter;
+	__u16 sublayer;
+	__u16 error;
+	__u8 action;
+	__u8 hard;
+	__u16 pad;
+};
+
+/* What one version of the policy is, apart from its tables. */
 struct lg_header {
 	__u32 version;
-	__u32 units;
+	__u32 app_top; /* no application that these tables name has a greater number; nor has a unit */
+	__u32 unit_top;
+	__u32 pad;
 	__u32 layer_version[128]; /* by layer; as many as a mask bounds (LG_LAYER_MASK) */
-	__u32 test_count[128];
+	__u32 root[128]; /* the step that a walk begins at, 0: the layer has no filters */
 };
 
 struct lg_control {
@@ -184,7 +204,7 @@ struct lg_control {
 	__u32 active; /* the slot in force */
 	__u32 seeded; /* whose the older sockets are is known by now */
 	__u32 translated; /* NAT has rewritten packets of ours: aliases are worth a look */
-	__u32 pad;
+	__u32 names; /* counts changes of lg_apps and lg_units; 0: they are empty */
 };
 
 struct lg_exe_key {
@@ -213,9 +233,12 @@ struct lg_owner {
 	__u32 user;
 	__u32 bits;
 	__u32 ale_version;
+	__u32 names; /* lg_control.names when app and unit were looked up, 0: not yet */
+	__u32 app; /* their numbers in the policy, 0: it does not name them */
+	__u32 unit;
 	__u16 port;
 	__u8 v6;
-	__u8 pad;
+	__u8 pad[5];
 };
 
 /* A flow by its ends, the lower one first: both directions have one key. */

@@ -34,20 +34,20 @@ struct {
 	__type(value, struct lg_header);
 } lg_headers SEC(".maps");
 
-/* The tests of one layer, of one slot. The inner maps are as long as they need to be. */
-struct lg_tests {
+/* The table of one layer, of one slot: steps, then rows, by lines. The inner maps are as long as they need to be. */
+struct lg_table {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_INNER_MAP);
 	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(struct lg_test));
+	__uint(value_size, sizeof(struct lg_line));
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, LG_SLOTS * LG_LAYERS);
 	__type(key, __u32);
-	__array(values, struct lg_tests);
+	__array(values, struct lg_table);
 } lg_tables SEC(".maps");
 
 /* Executables and cgroups that the policy names: their number in it. */

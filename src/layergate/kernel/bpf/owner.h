@@ -79,6 +79,7 @@ __noinline int record_owner(struct lg_owner *owner)
 
 	if (!owner)
 		return 0;
+	owner->names = 0;
 	owner->pid = bpf_get_current_pid_tgid() >> 32;
 	owner->user = (__u32)bpf_get_current_uid_gid();
 	owner->cgroup = bpf_get_current_cgroup_id();

@@ -21,7 +21,7 @@ static __always_inline int is_seeded(void)
 }
 
 /* What the flow's owner and the layer that authorised it say now. Returns the action. */
-__noinline int reauthorize(struct lg_record *r, struct lg_flow *flow, struct lg_owner *owner, __u32 side)
+static __always_inline int reauthorize(struct lg_record *r, struct lg_flow *flow, struct lg_owner *owner, __u32 side)
 {
 	struct lg_side *own;
 	__u32 layer, present, version;

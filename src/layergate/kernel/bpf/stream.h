@@ -52,7 +52,7 @@ static __always_inline __u32 bytes_in(struct lg_side *side, const struct lg_pack
 }
 
 /* STREAM, of `length` bytes. */
-__noinline int indicate_stream(struct lg_record *r, struct lg_flow *flow, __u32 inbound, __u32 length)
+static __always_inline int indicate_stream(struct lg_record *r, struct lg_flow *flow, __u32 inbound, __u32 length)
 {
 	__u32 side, whole, direction;
 
