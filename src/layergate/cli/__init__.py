@@ -21,7 +21,20 @@ from layergate import __version__
 from layergate.cli import output
 from layergate.model.errors import InputError, NotSupportedError, PolicyError
 
-VERBS: Final = ("trace", "run", "ls", "explain", "check", "diff", "windows", "detach", "doctor", "schema", "demo")
+VERBS: Final = (
+    "trace",
+    "run",
+    "ls",
+    "close",
+    "explain",
+    "check",
+    "diff",
+    "windows",
+    "detach",
+    "doctor",
+    "schema",
+    "demo",
+)
 
 DONE: Final = 0
 NO: Final = 1
