@@ -65,7 +65,7 @@ def python_source(header: Path) -> str:
         "from typing import Final",
         "",
     ]
-    for name, value in re.findall(r"^#define (LG_\w+) (0x[0-9a-f]+|\d+)$", text, re.MULTILINE):
+    for name, value in re.findall(r"^#define (LG_\w+) (0x[0-9a-f]+|\d+)(?: /\*.*)?$", text, re.MULTILINE):
         lines.append(f"{name.removeprefix('LG_')}: Final = {value.upper().replace('X', 'x')}")
     for name, members in structs(text, header).items():
         plain = name.removeprefix("lg_")

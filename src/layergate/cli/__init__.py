@@ -22,19 +22,10 @@ from layergate.cli import output
 from layergate.model.errors import InputError, NotSupportedError, PolicyError
 
 VERBS: Final = (
-    "trace",
-    "run",
-    "ls",
-    "close",
-    "explain",
-    "check",
-    "diff",
-    "windows",
-    "detach",
-    "doctor",
-    "schema",
-    "demo",
-)
+    "trace", "run", "explain", "check", "diff", "windows",
+    "ls", "states", "rtt", "close",
+    "detach", "doctor", "schema", "demo",
+)  # fmt: skip
 
 DONE: Final = 0
 NO: Final = 1

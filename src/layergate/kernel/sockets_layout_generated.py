@@ -6,6 +6,20 @@ from struct import Struct
 from typing import Final
 
 PATH_BYTES: Final = 256
+BY_ALL: Final = 0
+BY_REMOTE: Final = 1
+BY_LOCAL_PORT: Final = 2
+BY_PROCESS: Final = 3
+WANT_TRANSITIONS: Final = 1
+WANT_ROUND_TRIPS: Final = 2
+SPENT_KNOWN: Final = 1
+OWNER_INHERITED: Final = 2
+OWNER_OLDER: Final = 4
+COUNT_LOST: Final = 0
+COUNT_TOLD: Final = 1
+COUNT_NO_ROOM: Final = 2
+COUNTS: Final = 3
+SLOTS_LOG2: Final = 32
 
 # struct lg_held
 HELD: Final = Struct("<IIII")
@@ -24,3 +38,43 @@ PROCESS_PATH_BYTES: Final = 4  # at 24
 PROCESS_PAD: Final = 5  # at 28
 PROCESS_COMM: Final = 6  # at 32
 PROCESS_PATH: Final = 7  # at 48
+
+# struct lg_watch_config
+WATCH_CONFIG: Final = Struct("<QII")
+WATCH_CONFIG_NETNS: Final = 0  # at 0
+WATCH_CONFIG_BY: Final = 1  # at 8
+WATCH_CONFIG_WANT: Final = 2  # at 12
+
+# struct lg_transition
+TRANSITION: Final = Struct("<QQQQIIIHHBBBB16s16s16sI")
+TRANSITION_TIME: Final = 0  # at 0
+TRANSITION_SPENT: Final = 1  # at 8
+TRANSITION_COOKIE: Final = 2  # at 16
+TRANSITION_NETNS: Final = 3  # at 24
+TRANSITION_PID: Final = 4  # at 32
+TRANSITION_USER: Final = 5  # at 36
+TRANSITION_RTT: Final = 6  # at 40
+TRANSITION_LOCAL_PORT: Final = 7  # at 44
+TRANSITION_REMOTE_PORT: Final = 8  # at 46
+TRANSITION_FAMILY: Final = 9  # at 48
+TRANSITION_FROM: Final = 10  # at 49
+TRANSITION_TO: Final = 11  # at 50
+TRANSITION_BITS: Final = 12  # at 51
+TRANSITION_LOCAL: Final = 13  # at 52
+TRANSITION_REMOTE: Final = 14  # at 68
+TRANSITION_COMM: Final = 15  # at 84
+TRANSITION_PAD: Final = 16  # at 100
+
+# struct lg_histogram_key
+HISTOGRAM_KEY: Final = Struct("<16sII")
+HISTOGRAM_KEY_ADDRESS: Final = 0  # at 0
+HISTOGRAM_KEY_NUMBER: Final = 1  # at 16
+HISTOGRAM_KEY_FAMILY: Final = 2  # at 20
+
+# struct lg_histogram
+HISTOGRAM: Final = Struct("<QQQQ32Q")
+HISTOGRAM_COUNT: Final = 0  # at 0
+HISTOGRAM_SUM: Final = 1  # at 8
+HISTOGRAM_LEAST: Final = 2  # at 16
+HISTOGRAM_GREATEST: Final = 3  # at 24
+HISTOGRAM_SLOTS: Final = slice(4, 36)  # at 32

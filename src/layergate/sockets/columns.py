@@ -17,6 +17,7 @@ from layergate.model import InputError
 from layergate.sockets.endpoint import Endpoint
 from layergate.sockets.filters import FIGURES
 from layergate.sockets.lines import interface_name, service_name
+from layergate.sockets.subject import Subject
 
 Key = Callable[[Endpoint], object]
 _KILO: Final = 1000
@@ -56,7 +57,7 @@ def time_words(seconds: float | None) -> str:
     return f"{seconds / 86400:.0f}d"
 
 
-def process_words(one: Endpoint) -> str:
+def process_words(one: Subject) -> str:
     """Return the process that has it, and how many others: nginx[812] +2."""
     process = one.process
     if process is None:
@@ -148,7 +149,7 @@ def by_name(names: Sequence[str]) -> tuple[Column, ...]:
     return tuple(BY_NAME[name] for name in names)
 
 
-def row_text(one: Endpoint) -> str:
+def row_text(one: Subject) -> str:
     """Return the row that words without a key are looked for in: what the plain list shows."""
     cells = (one.protocol, one.state, one.local, one.remote or "", service_name(one) or "", process_words(one))
     return "  ".join(cells)

@@ -31,9 +31,10 @@ from layergate.sockets.endpoint import Endpoint
 from layergate.sockets.lines import no_unit
 from layergate.sockets.services import port_called, service_of
 from layergate.sockets.states import states_called
+from layergate.sockets.subject import Subject
 
-Test = Callable[[Endpoint], bool]
-Text = Callable[[Endpoint], str]
+Test = Callable[[Subject], bool]
+Text = Callable[[Subject], str]
 Unit = Callable[[int], str | None]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -51,7 +52,7 @@ class Filter:
     tests: tuple[Test, ...]
     needs_details: bool
 
-    def __call__(self, endpoint: Endpoint) -> bool:
+    def __call__(self, endpoint: Subject) -> bool:
         """Whether it holds of *endpoint*."""
         return all(test(endpoint) for test in self.tests)
 
@@ -191,7 +192,7 @@ def _app(value: str) -> Test:
     def fits(name: str) -> bool:
         return fnmatchcase(name, wanted) if any(char in wanted for char in "*?[") else wanted in name
 
-    def test(one: Endpoint) -> bool:
+    def test(one: Subject) -> bool:
         process = one.process
         if process is None:
             return False
@@ -229,7 +230,7 @@ def _service(value: str) -> Test:
 def _unit(unit: Unit, value: str) -> Test:
     """A systemd unit, with or without its kind, or a part of a control group's path."""
 
-    def test(one: Endpoint) -> bool:
+    def test(one: Subject) -> bool:
         process = one.process
         name = unit(process.cgroup) if process and process.cgroup else None
         return name is not None and (value in {name, name.rpartition(".")[0]} or ("/" in value and value in name))
@@ -260,7 +261,7 @@ _KEYS: Final[dict[str, Callable[[str], Test]]] = {
 
 # --- figures --------------------------------------------------------------------------------------------------------
 
-FIGURES: Final[dict[str, Callable[[Endpoint], float | None]]] = {
+FIGURES: Final[dict[str, Callable[[Subject], float | None]]] = {
     "rtt": lambda one: one.info.rtt_us / 1e6 if one.info else None,
     "age": lambda one: one.age_s,
     "idle": lambda one: one.idle_s,
@@ -281,7 +282,7 @@ def _figure(key: str) -> Callable[[str], Test]:
             raise InputError(f"{key}:{value} compares with nothing", f"{key}:>NUMBER, with a unit: 100ms, 5m, 10k")
         bound, compare = float(match["number"]) * _UNITS[match["unit"]], _SIGNS[match["sign"]]
 
-        def test(one: Endpoint) -> bool:
+        def test(one: Subject) -> bool:
             found = figure(one)
             return found is not None and compare(found, bound)
 

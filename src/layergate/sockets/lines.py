@@ -19,6 +19,7 @@ from typing import Final
 from layergate.sockets.endpoint import Endpoint
 from layergate.sockets.owners import Facts
 from layergate.sockets.services import service_of
+from layergate.sockets.subject import Subject
 
 Unit = Callable[[int], str | None]
 """Gives the systemd unit (or path) of a control group's id."""
@@ -93,7 +94,7 @@ def endpoint_line(one: Endpoint, unit: Unit = no_unit, filter_id: int | None = N
     }
 
 
-def service_name(one: Endpoint) -> str | None:
+def service_name(one: Subject) -> str | None:
     """Return the name of the service that *one* serves or uses: the local port's before the remote one's."""
     return service_of(one.local_port, one.protocol) or service_of(one.remote_port, one.protocol)
 
