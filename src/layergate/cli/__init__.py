@@ -23,7 +23,7 @@ from layergate.model.errors import InputError, NotSupportedError, PolicyError
 
 VERBS: Final = (
     "trace", "run", "explain", "check", "diff", "windows",
-    "ls", "states", "rtt", "close", "diagnose",
+    "ls", "states", "rtt", "close", "diagnose", "view",
     "detach", "doctor", "schema", "demo",
 )  # fmt: skip
 
