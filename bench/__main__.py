@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from bench import analysis, measure
+from bench import analysis, measure, sockets
 from bench.place import Place
 from bench.report import HISTORY, Report, append, stamp
 from bench.variants import Sizes, for_connections, for_packets
@@ -17,7 +17,7 @@ from layergate.cli.telling import Signals
 from layergate.model import NotSupportedError
 
 UNABLE, INTERRUPTED = 3, 130
-KERNEL, ANALYSIS = "kernel", "analysis"
+KERNEL, ANALYSIS, SOCKETS = "kernel", "analysis", "sockets"
 QUICK: Final = Sizes(rounds=3, connections=100, exchanges=200, warm_up=20, connect_filters=50, transport=(10, 100))
 
 
@@ -27,6 +27,8 @@ def main() -> int:
     sizes = QUICK if arguments.quick else Sizes()
     sizes = replace(sizes, rounds=arguments.rounds or sizes.rounds)
     history = arguments.history or (None if arguments.quick else HISTORY)
+    if arguments.only == SOCKETS:
+        return _sockets_alone(arguments, history)
     if arguments.only != KERNEL:
         offline = analysis.measured(analysis.COUNTS[:1] if arguments.quick else analysis.COUNTS)
         print(analysis.text(offline))
@@ -38,6 +40,7 @@ def main() -> int:
     try:
         with Signals() as asked:
             report, loads = _measured(sizes, asked)
+            listed = _listed(arguments, asked)
     except NotSupportedError as error:
         print(f"bench: {error}", file=sys.stderr)
         return UNABLE
@@ -49,8 +52,32 @@ def main() -> int:
         line["analysis"] = [one.line() for one in offline]
     print(f"{line['machine']}, Linux {line['kernel']}, load average {loads[0]:.2f} before and {loads[1]:.2f} after")
     print(report.text())
+    print(f"\n{listed.text()}")
+    line["sockets"] = listed.line()
     if history is not None:
         append(line, history)
+        print(f"\nappended to {os.path.relpath(history)}")
+    return 0
+
+
+def _listed(arguments: argparse.Namespace, asked: Signals) -> sockets.Listed:
+    pairs, rounds = (500, 2) if arguments.quick else (sockets.PAIRS, sockets.ROUNDS)
+    return sockets.measured(pairs, rounds, asked.check)
+
+
+def _sockets_alone(arguments: argparse.Namespace, history: Path | None) -> int:
+    try:
+        with Signals() as asked:
+            listed = _listed(arguments, asked)
+    except NotSupportedError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return UNABLE
+    except KeyboardInterrupt:
+        print("\nbench: ended early; nothing is left, and nothing was appended", file=sys.stderr)
+        return INTERRUPTED
+    print(listed.text())
+    if history is not None:
+        append({**stamp(), "sockets": listed.line()}, history)
         print(f"\nappended to {os.path.relpath(history)}")
     return 0
 
@@ -62,7 +89,9 @@ def _arguments() -> argparse.Namespace:
         "--quick", action="store_true", help=f"{QUICK.rounds} rounds of little: does it run? The figures mean nothing"
     )
     parser.add_argument(
-        "--only", choices=(KERNEL, ANALYSIS), help="measure the kernel's side alone (root), or the reference engine's"
+        "--only",
+        choices=(KERNEL, ANALYSIS, SOCKETS),
+        help="measure the kernel's side alone (root), the reference engine's, or the list of sockets (root)",
     )
     parser.add_argument(
         "--history", type=Path, metavar="FILE", help="append here (default: bench/history.jsonl; --quick: nowhere)"

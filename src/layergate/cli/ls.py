@@ -16,7 +16,7 @@ from typing import Final
 from layergate.cli import output
 from layergate.model import InputError
 from layergate.sockets import columns as all_columns
-from layergate.sockets import namespaces, table
+from layergate.sockets import namespaces, plain, table
 from layergate.sockets.changes import changes
 from layergate.sockets.columns import Column
 from layergate.sockets.endpoint import Endpoint
@@ -27,6 +27,7 @@ from layergate.sockets.units import Units
 NAME: Final = "ls"
 HELP: Final = "list the TCP and UDP endpoints: who holds them, in which state, how they fare"
 _COLOURS: Final = {"LISTEN": "cyan", "ESTABLISHED": "green", "CLOSE_WAIT": "yellow", "SYN_SENT": "yellow"}
+_TORN: Final = "layergate: the kernel's tables changed meanwhile: sockets may be missing or told twice\n"
 _MARKS: Final = {"new": "+", "changed": "~", "gone": "-"}
 _MARK_COLOURS: Final = {"new": "green", "changed": "yellow", "gone": "red"}
 
@@ -75,19 +76,37 @@ def run(arguments: argparse.Namespace) -> int:
     details |= order is not None and order.needs_details
     question = table.Question(detail=table.Detail.FULL if details else table.Detail.PLAIN)
     chosen = places(arguments)
+    if _is_plain(arguments, chosen):
+        return _print_plain(question)
     gc.disable()  # a list of 100,000 is no garbage, and walking over it takes as long as making it
     found = table.read(question, chosen)
     endpoints = only(found.endpoints, wanted)
     if order is not None:
         endpoints.sort(key=order.key, reverse=descending)  # type: ignore[arg-type]
     if found.is_torn:
-        sys.stderr.write("layergate: the kernel's tables changed meanwhile: sockets may be missing or told twice\n")
+        sys.stderr.write(_TORN)
     _print(endpoints, arguments, shown, units)
     if not arguments.watch:
         return 0 if endpoints or not arguments.words else 1
     gc.enable()
     sys.stdout.flush()
     _watch(endpoints, arguments, _Watched(shown, units, wanted, question))
+    return 0
+
+
+def _is_plain(arguments: argparse.Namespace, chosen: Sequence[namespaces.Place]) -> bool:
+    """Whether all is wanted, as it comes: then no endpoint has to be made of what the kernel tells."""
+    special = ("words", "sort", "wide", "columns", "watch", "json", "csv", "all")
+    return not any(getattr(arguments, name) for name in special) and len(chosen) == 1 and not output.is_coloured()
+
+
+def _print_plain(question: table.Question) -> int:
+    gc.disable()
+    datagrams, owners, is_torn = table.read_messages(question)
+    if is_torn:
+        sys.stderr.write(_TORN)
+    sys.stdout.flush()
+    plain.write(datagrams, owners, sys.stdout.fileno())
     return 0
 
 

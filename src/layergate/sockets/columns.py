@@ -134,7 +134,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 BY_NAME: Final = {column.name: column for column in COLUMNS}
-PLAIN: Final = ("protocol", "state", "recv", "send", "local", "remote", "service", "process")
+PLAIN: Final = ("protocol", "state", "recv", "send", "local", "remote", "process")
 WIDE: Final = (
     "protocol", "state", "recv", "send", "local", "remote", "service", "age", "idle", "sent", "received", "rtt",
     "retransmitted", "congestion", "timer", "user", "process",

@@ -78,8 +78,23 @@ def read(
     return table
 
 
-def datagrams(question: Question, place: Place, table: Table) -> Iterator[tuple[str, bytes]]:
-    """Yield what the kernel tells in *place*: (protocol, datagram)."""
+def read_messages(question: Question, place: Place = HERE) -> tuple[list[tuple[str, int, bytes]], who.Owners, bool]:
+    """List *place* without making endpoints: (protocol, family, datagram) each, owners, whether it is torn.
+
+    Raises NotSupportedError.
+    """
+    table = Table()
+    asking = _Owners(None)
+    asking.start()
+    try:
+        found = list(datagrams(question, place, table))
+    finally:
+        asking.join()
+    return found, asking.result(), table.is_torn
+
+
+def datagrams(question: Question, place: Place, table: Table) -> Iterator[tuple[str, int, bytes]]:
+    """Yield what the kernel tells in *place*: (protocol, family, datagram)."""
     namespace = place.open()
     try:
         for protocol in question.protocols:
@@ -88,14 +103,16 @@ def datagrams(question: Question, place: Place, table: Table) -> Iterator[tuple[
                 dump = inetdiag.Dump(family, PROTOCOLS[protocol], states=question.states, extensions=extensions)
                 with namespace.entered():
                     for datagram in dump:
-                        yield protocol, datagram
+                        yield protocol, family, datagram
                 table.is_torn |= dump.is_torn
     finally:
         namespace.close()
 
 
-def _endpoints(found: Iterable[tuple[str, bytes]], owners: who.Owners, namespace: str | None) -> Iterator[Endpoint]:
-    for protocol, datagram in found:
+def _endpoints(
+    found: Iterable[tuple[str, int, bytes]], owners: who.Owners, namespace: str | None
+) -> Iterator[Endpoint]:
+    for protocol, _, datagram in found:
         for offset, head in inetdiag.messages(datagram):
             yield Endpoint(protocol, datagram, offset, head, owners=owners, namespace=namespace)  # type: ignore[arg-type]
 
