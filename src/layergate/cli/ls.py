@@ -17,6 +17,7 @@ from layergate.cli import output
 from layergate.model import InputError
 from layergate.sockets import columns as all_columns
 from layergate.sockets import namespaces, plain, table
+from layergate.sockets.authorised import Authorised
 from layergate.sockets.changes import changes
 from layergate.sockets.columns import Column
 from layergate.sockets.endpoint import Endpoint
@@ -110,6 +111,23 @@ def _print_plain(question: table.Question) -> int:
     return 0
 
 
+def filters_of(endpoints: Sequence[Endpoint], chosen: Sequence[namespaces.Place]) -> dict[int, int]:
+    """Return the filters that authorised *endpoints*, by cookie: of those whom a running `run` or `trace` knows."""
+    authorised = Authorised()
+    try:
+        if not authorised:
+            return {}
+        cookies = {}
+        for place in chosen:
+            namespace = place.open()
+            cookies[place.name] = namespace.cookie
+            namespace.close()
+        found = ((one.cookie, authorised.filter_of(one, cookies[one.namespace])) for one in endpoints)
+        return {cookie: number for cookie, number in found if number}
+    finally:
+        authorised.close()
+
+
 def _columns(arguments: argparse.Namespace) -> tuple[Column, ...]:
     if arguments.columns:
         return all_columns.by_name(arguments.columns.split(","))
@@ -128,8 +146,9 @@ def _print(
     endpoints: Sequence[Endpoint], arguments: argparse.Namespace, shown: tuple[Column, ...], units: Units
 ) -> None:
     if arguments.json:
+        filters = filters_of(endpoints, places(arguments))
         for one in endpoints:
-            output.json_line(endpoint_line(one, units))
+            output.json_line(endpoint_line(one, units, filters.get(one.cookie)))
     elif arguments.csv:
         sys.stdout.writelines(f"{csv_line(one)}\n" for one in endpoints)
     else:
