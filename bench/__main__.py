@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from bench import analysis, measure, simulation
+from bench import analysis, measure, simulation, sockets
 from bench.place import Place
 from bench.report import HISTORY, Report, append, stamp
 from bench.variants import Sizes, for_connections, for_packets
@@ -17,7 +17,7 @@ from layergate.cli.telling import Signals
 from layergate.model import NotSupportedError
 
 UNABLE, INTERRUPTED = 3, 130
-KERNEL, ANALYSIS, SIMULATION = "kernel", "analysis", "simulation"
+KERNEL, ANALYSIS, SIMULATION, SOCKETS = "kernel", "analysis", "simulation", "sockets"
 QUICK: Final = Sizes(rounds=3, connections=100, exchanges=200, warm_up=20, connect_filters=50, transport=(10, 100))
 
 
@@ -27,6 +27,8 @@ def main() -> int:
     sizes = QUICK if arguments.quick else Sizes()
     sizes = replace(sizes, rounds=arguments.rounds or sizes.rounds)
     history = arguments.history or (None if arguments.quick else HISTORY)
+    if arguments.only == SOCKETS:
+        return _sockets_alone(arguments, history)
     offline = _offline(arguments.only, quick=arguments.quick)
     if arguments.only in (ANALYSIS, SIMULATION):
         if history is not None:
@@ -36,6 +38,7 @@ def main() -> int:
     try:
         with Signals() as asked:
             report, loads = _measured(sizes, asked)
+            listed = _listed(arguments, asked)
     except NotSupportedError as error:
         print(f"bench: {error}", file=sys.stderr)
         return UNABLE
@@ -45,6 +48,8 @@ def main() -> int:
     line = {**report.line(loads), **offline}
     print(f"{line['machine']}, Linux {line['kernel']}, load average {loads[0]:.2f} before and {loads[1]:.2f} after")
     print(report.text())
+    print(f"\n{listed.text()}")
+    line["sockets"] = listed.line()
     if history is not None:
         append(line, history)
         print(f"\nappended to {os.path.relpath(history)}")
@@ -65,6 +70,28 @@ def _offline(only: str | None, *, quick: bool) -> dict[str, object]:
     return measured
 
 
+def _listed(arguments: argparse.Namespace, asked: Signals) -> sockets.Listed:
+    pairs, rounds = (500, 2) if arguments.quick else (sockets.PAIRS, sockets.ROUNDS)
+    return sockets.measured(pairs, rounds, asked.check)
+
+
+def _sockets_alone(arguments: argparse.Namespace, history: Path | None) -> int:
+    try:
+        with Signals() as asked:
+            listed = _listed(arguments, asked)
+    except NotSupportedError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return UNABLE
+    except KeyboardInterrupt:
+        print("\nbench: ended early; nothing is left, and nothing was appended", file=sys.stderr)
+        return INTERRUPTED
+    print(listed.text())
+    if history is not None:
+        append({**stamp(), "sockets": listed.line()}, history)
+        print(f"\nappended to {os.path.relpath(history)}")
+    return 0
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="What layergate costs (root).")
     parser.add_argument("--rounds", type=_count, metavar="N", help=f"how many rounds (default: {Sizes().rounds})")
@@ -73,8 +100,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--only",
-        choices=(KERNEL, ANALYSIS, SIMULATION),
-        help="measure the kernel's side alone (root), the reference engine's, or the simulator's",
+        choices=(KERNEL, ANALYSIS, SIMULATION, SOCKETS),
+        help="measure the kernel's side alone (root), the reference engine, the simulator, or the list of sockets (root)",
     )
     parser.add_argument(
         "--history", type=Path, metavar="FILE", help="append here (default: bench/history.jsonl; --quick: nowhere)"

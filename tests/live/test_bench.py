@@ -49,6 +49,7 @@ def test_a_quick_run_prints_every_table_and_appends_one_line(tmp_path: Path) -> 
         "Nanoseconds a run",
         "the floor",
         "all four",
+        "The list of 1,000 sockets",
     ):
         assert words in output
 
@@ -60,6 +61,8 @@ def test_a_quick_run_prints_every_table_and_appends_one_line(tmp_path: Path) -> 
     (offline,) = line["analysis"]
     assert offline["filters"] == 100
     assert all(offline[name] > 0 for name in ("per_second", "to_floor", "explain_s", "check_s", "diff_s"))
+    assert line["sockets"]["sockets"] == 1000
+    assert line["sockets"]["to_ss"].keys() == SPREAD
     connections, exchanges, program_ns = line["connections"], line["exchanges"], line["program_ns"]
     for name in ("none", "noop", "empty", "trace", "connect"):
         assert connections[name]["to_none"].keys() == connections[name]["per_second"].keys() == SPREAD

@@ -22,7 +22,9 @@ from layergate.cli import output
 from layergate.model.errors import InputError, NotSupportedError, PolicyError
 
 VERBS: Final = (
-    "trace", "run", "simulate", "explain", "check", "diff", "compile", "windows", "detach", "doctor", "schema", "demo",
+    "trace", "run", "simulate", "explain", "check", "diff", "compile", "windows",
+    "ls", "states", "rtt", "close", "diagnose", "view",
+    "detach", "doctor", "schema", "demo",
 )  # fmt: skip
 
 DONE: Final = 0

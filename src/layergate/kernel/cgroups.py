@@ -168,6 +168,14 @@ class Hierarchy:
                     return path
         return None
 
+    def ids(self) -> dict[int, str]:
+        """Return the paths of all control groups by their ids. Cost: O(groups)."""
+        found = {os.fstat(self._root).st_ino: "/"}
+        for path in self.paths():
+            with suppress(FileNotFoundError):
+                found[os.stat(path.lstrip("/"), dir_fd=self._root).st_ino] = path
+        return found
+
     def close(self) -> None:
         """Let go of the mount."""
         os.close(self._root)

@@ -27,9 +27,9 @@ Record = tuple[int, ...]
 class Ring:
     """The consumer's end of the ring of *fd*, *size* bytes. Cost: about 2 µs a record."""
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int, size: int, layout: Struct = RECORD) -> None:
         page = mmap.PAGESIZE
-        self.fd, self._mask = fd, size - 1
+        self.fd, self._mask, self._layout = fd, size - 1, layout
         self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
         self._producer = mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._epoll = select.epoll()
@@ -54,8 +54,8 @@ class Ring:
         return int(_POSITION.unpack_from(self._consumer, 0)[0])
 
     def read(self) -> Iterator[Record]:
-        """Yield what the ring holds, by the members of struct lg_record."""
-        page = mmap.PAGESIZE
+        """Yield what the ring holds, by the members of its records' struct (lg_record, if it is not said)."""
+        page, unpack = mmap.PAGESIZE, self._layout.unpack_from
         position = _POSITION.unpack_from(self._consumer, 0)[0]
         while position < _POSITION.unpack_from(self._producer, 0)[0]:
             start = page + (position & self._mask)
@@ -63,7 +63,7 @@ class Ring:
             if length & _BUSY:
                 return
             if not length & _DISCARDED:
-                yield RECORD.unpack_from(self._producer, start + _HEADER)
+                yield unpack(self._producer, start + _HEADER)
             position += ((length & ~(_BUSY | _DISCARDED)) + _HEADER + 7) & ~7
             _POSITION.pack_into(self._consumer, 0, position)
 

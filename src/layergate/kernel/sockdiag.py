@@ -48,8 +48,11 @@ class Destroyer:
         identity = struct.pack(">HH", fields[RESET_LOCAL_PORT], fields[RESET_REMOTE_PORT])
         identity += address_bytes(fields[RESET_LOCAL], v6=v6) + address_bytes(fields[RESET_REMOTE], v6=v6)
         identity += struct.pack("=III", 0, cookie & 0xFFFFFFFF, cookie >> 32)
-        family = socket.AF_INET6 if v6 else socket.AF_INET
-        request = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + identity
+        return self.destroy_socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.IPPROTO_TCP, identity)
+
+    def destroy_socket(self, family: int, protocol: int, identity: bytes) -> bool:
+        """Destroy the socket of *identity* (struct inet_diag_sockid). Returns whether it was there. Raises OSError."""
+        request = struct.pack("=BBBBI", family, protocol, 0, 0, 0xFFFFFFFF) + identity
         self._socket.send(struct.pack("=IHHII", 16 + len(request), SOCK_DESTROY, NLM_F_REQUEST_ACK, 1, 0) + request)
         answer = self._socket.recv(4096)
         kind, error = struct.unpack_from("=4xH", answer)[0], struct.unpack_from("=i", answer, 16)[0]

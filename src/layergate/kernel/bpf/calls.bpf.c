@@ -50,6 +50,7 @@ __noinline int indicate_call(struct call *call, struct lg_owner *owner, __u32 la
 		bpf_set_retval(-(int)(r.error ? r.error : FAIL_ERRNO));
 		return LG_BLOCK;
 	}
+	owner->filter = r.filter;
 	return LG_PERMIT;
 }
 

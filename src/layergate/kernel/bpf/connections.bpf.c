@@ -57,6 +57,7 @@ __noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, _
 	flow->side[0].bits = LG_SIDE_OURS | LG_SIDE_HAS_SOCKET | LG_SIDE_AUTHORIZED;
 	flow->side[0].ale_version = owner ? owner->ale_version : 0;
 	if (owner) {
+		flow->side[0].filter = owner->filter;
 		owner->address[0] = packet->source[0];
 		owner->address[1] = packet->source[1];
 		owner->port = packet->source_port;

@@ -227,7 +227,7 @@ struct lg_owner {
 	__u64 cgroup;
 	__u64 units[6]; /* ancestors of the cgroup, from level 1 */
 	__u64 address[2]; /* local, for the release */
-	__u64 filter; /* that decided AUTH_LISTEN or AUTH_CONNECT */
+	__u64 filter; /* that decided the last call: AUTH_LISTEN, AUTH_CONNECT */
 	__u32 exe_dev;
 	__u32 pid;
 	__u32 user;
@@ -278,7 +278,7 @@ struct lg_cached {
 
 struct lg_side {
 	__u64 cookie;
-	__u64 filter; /* that blocked the flow */
+	__u64 filter; /* that authorised the flow, or blocked it */
 	__u32 bits;
 	__u32 ale_version;
 	__u32 next_out; /* the byte after the highest that was sent */

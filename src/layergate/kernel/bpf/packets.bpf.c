@@ -44,10 +44,11 @@ static __always_inline int reauthorize(struct lg_record *r, struct lg_flow *flow
 	r->bits |= LG_BIT_REAUTHORIZE;
 	own->bits |= LG_SIDE_AUTHORIZED;
 	own->ale_version = version;
+	r->filter = 0;
 	action = indicate(r, layer, present, 0);
+	own->filter = r->filter;
 	if (action == LG_BLOCK) {
 		own->bits |= LG_SIDE_BLOCKED;
-		own->filter = r->filter;
 		own->blocked_at = layer;
 		ask_reset(r);
 	}
@@ -244,10 +245,12 @@ __noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct 
 			return 1;
 		present = name_owner(r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON);
 		own->ale_version = layer_version(layer);
+		r->filter = 0;
 		if (indicate(r, layer, present, 0) == LG_BLOCK) {
 			flow->own_drops++;
 			return 0;
 		}
+		own->filter = r->filter;
 		own->bits |= LG_SIDE_AUTHORIZED;
 		return 1;
 	}
