@@ -101,7 +101,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         choices=(KERNEL, ANALYSIS, SIMULATION, SOCKETS),
-        help="measure the kernel's side alone (root), the reference engine, the simulator, or the list of sockets (root)",
+        help="measure the kernel's side alone (root), the engine, the simulator, or the list of sockets (root)",
     )
     parser.add_argument(
         "--history", type=Path, metavar="FILE", help="append here (default: bench/history.jsonl; --quick: nowhere)"
