@@ -19,6 +19,7 @@ Source: docs, "The kernel" (what a block does); Linux 6.18, net/ipv4/tcp_ipv4.c 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -72,8 +73,8 @@ _UNREACHABLE: Final = {
 class Half:
     """One host's half of a connection: TCP's, and what the gate must know of it.
 
-    *error*: what its process is to hear, an errno, once. *listener*: whose child it is. *resets_first*: its end is told
-    after the RST that it sends, not before.
+    *number*: the socket's at its host. *error*: what its process is to hear, an errno, once. *listener*: whose child it
+    is. *resets_first*: its end is told after the RST that it sends, not before.
     """
 
     connection: Connection
@@ -86,6 +87,7 @@ class Half:
     listener: ListenerSocket | None = None
     error: int | None = None
     history: list[StateChanged] = field(default_factory=list)
+    number: int = 0
     is_closed: bool = False
     resets_first: bool = False
     _high: int | None = None
@@ -131,11 +133,12 @@ class Half:
 
 @dataclass(eq=False)
 class ListenerSocket:
-    """A listener with whose it is. *arrived* fires when a connection waits to be accepted."""
+    """A listener with whose it is, and its number. *arrived* fires when a connection waits to be accepted."""
 
     listener: Listener
     process: Process
     arrived: Signal
+    number: int
     halves: dict[Connection, Half] = field(default_factory=dict)
     is_open: bool = True
 
@@ -149,6 +152,7 @@ class TcpStack:
         self.listeners: dict[End, ListenerSocket] = {}
         self.bound: set[End] = set()
         self.port_range = EPHEMERAL
+        self._numbers = itertools.count(1)
         self._syns: dict[tuple[End, End], tuple[int, int]] = {}  # the SYN that each flow was opened by, and its number
 
     # --- ports --------------------------------------------------------------------------------------------------------
@@ -187,6 +191,7 @@ class TcpStack:
         half = Half(
             connection, interface, Endpoint(Role.CLIENT, bound=True), Role.CLIENT, flow, process, Signal(self.world)
         )
+        half.number = next(self._numbers)
         self.halves[local, remote] = half
         self.pump(half)
         return half
@@ -202,7 +207,9 @@ class TcpStack:
 
     def listen(self, local: End, backlog: int, process: Process) -> ListenerSocket:
         """Listen at *local*."""
-        socket = ListenerSocket(Listener(self.host.config, local, backlog), process, Signal(self.world))
+        socket = ListenerSocket(
+            Listener(self.host.config, local, backlog), process, Signal(self.world), next(self._numbers)
+        )
         self.listeners[local] = socket
         return socket
 
@@ -335,6 +342,7 @@ class TcpStack:
         half = Half(
             connection, interface, endpoint, Role.SERVER, where.flow, socket.process, Signal(self.world), socket
         )
+        half.number = next(self._numbers)
         self.halves[where.local, where.remote] = socket.halves[connection] = half
         self.pump(half)
 

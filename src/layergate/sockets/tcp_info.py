@@ -97,6 +97,11 @@ def tcp_info(data: bytes) -> TcpInfo:
     return TcpInfo._make(_INFO.unpack_from(data))
 
 
+def compose_info(info: TcpInfo) -> bytes:
+    """Return *info* as a struct tcp_info: the inverse of `tcp_info`."""
+    return _INFO.pack(*info)
+
+
 class Memory(NamedTuple):
     """What a socket holds and may hold, bytes; *drops*: packets that found no room, in all."""
 

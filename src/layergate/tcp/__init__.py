@@ -9,7 +9,7 @@ Source: RFC 9293 and what it names; Linux 6.18 where it does otherwise (`config`
 
 from layergate.tcp.checksum import Address
 from layergate.tcp.config import LINUX, RFC, Config
-from layergate.tcp.connection import Connection, End, WrongStateError, reset_for
+from layergate.tcp.connection import Connection, End, Timer, WrongStateError, reset_for
 from layergate.tcp.events import (
     DataArrived,
     EndOfStream,
@@ -48,6 +48,7 @@ __all__ = [
     "State",
     "StateChanged",
     "TimedOut",
+    "Timer",
     "Unreachable",
     "Vanished",
     "WrongStateError",

@@ -87,6 +87,15 @@ class WrongStateError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Timer:
+    """A timer that runs. *kind*: retransmit, persist, keepalive, time_wait; *tries*: how often it fired in vain."""
+
+    kind: str
+    at: float
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """One end of a connection."""
 
@@ -223,6 +232,34 @@ class Connection:
     def rto_s(self) -> float:
         """The timeout of what is sent now."""
         return self._rtt.rto_s
+
+    @property
+    def heard(self) -> float:
+        """When the peer was last heard of, by an acknowledgment that made sense."""
+        return self._heard
+
+    @property
+    def sent(self) -> float | None:
+        """When data were last sent; None where none were."""
+        return self._sender.last_sent
+
+    @property
+    def in_flight(self) -> int:
+        """How many segments are on their way."""
+        return self._sender.in_flight
+
+    @property
+    def timer(self) -> Timer | None:
+        """The timer that will fire next, but for that of a delayed ACK."""
+        rows = (
+            ("retransmit", self._handshake_at, max(self._handshakes - 1, 0)),
+            ("time_wait", self._expires, 0),
+            ("keepalive", self._keepalive_at if self._is_live else None, self._keepalives),
+            ("retransmit", self._sender.timer if self._sender.in_flight else None, self._rtt.backoffs),
+            ("persist", None if self._sender.in_flight else self._sender.timer, self._sender.unanswered),
+        )
+        running = [Timer(kind, at, tries) for kind, at, tries in rows if at is not None]
+        return min(running, key=lambda timer: timer.at, default=None)
 
     def events(self) -> list[Event]:
         """Return what happened since the last call, in order."""
