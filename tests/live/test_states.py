@@ -118,7 +118,10 @@ def test_the_times_in_states_are_those_that_the_ends_measure(netns: str) -> None
         ("LISTEN", server),
     ):  # fmt: skip
         least, most = measured[state]  # type: ignore[misc]
-        assert least - TOLERANCE_MS <= one[state]["spent_ms"] <= most + TOLERANCE_MS, state  # type: ignore[operator]
+        spent = float(str(one[state]["spent_ms"]))
+        if state == "FIN_WAIT_2":  # it begins with an acknowledgement that may be delayed
+            spent += float(str(one["FIN_WAIT_1"]["spent_ms"]))
+        assert least - TOLERANCE_MS <= spent <= most + TOLERANCE_MS, state
     assert {one["process"]["app"].rpartition("/")[2][:6] for one in changes} == {"python"}  # type: ignore[index]
     assert summary == {"kind": "summary", "transitions": summary["transitions"], "losses": 0}
 
