@@ -19,31 +19,35 @@ pytestmark = pytest.mark.live
 DELAY_MS = 30.0
 TOLERANCE_MS = 2.0
 
-# A connection whose every stay in a state is measured here: [state, ms].
+# A connection whose every stay in a state is measured here: the least and the most that it can have been, ms. What
+# begins and ends a stay is a call, which takes its own time, and more on a busy machine.
 MEASURED = """
-import json, socket, sys, time
-listener = socket.create_server(("127.0.0.1", 8101))
-began = time.monotonic()
-client = socket.create_connection(("127.0.0.1", 8101))
+import json, socket, time
+marks = {}
+def at(name, call, *arguments):
+    began = time.monotonic() * 1000
+    result = call(*arguments)
+    marks[name] = began, time.monotonic() * 1000
+    return result
+def between(first, last):
+    return [marks[last][0] - marks[first][1], marks[last][1] - marks[first][0]]
+listener = at("listen", socket.create_server, ("127.0.0.1", 8101))
+client = at("connect", socket.create_connection, ("127.0.0.1", 8101))
 server, _ = listener.accept()
-established = time.monotonic()
 time.sleep(0.2)
-client.shutdown(socket.SHUT_WR)
-shut = time.monotonic()
+at("shut", client.shutdown, socket.SHUT_WR)
 server.recv(1)
 time.sleep(0.3)
-server.close()
-closed = time.monotonic()
+at("close", server.close)
 client.recv(1)
 client.close()
 time.sleep(0.1)
-listener.close()
-over = time.monotonic()
+at("over", listener.close)
 print(json.dumps({
-    "ESTABLISHED": (shut - established) * 1000,
-    "CLOSE_WAIT": (closed - shut) * 1000,
-    "FIN_WAIT_2": (closed - shut) * 1000,
-    "LISTEN": (over - began) * 1000,
+    "ESTABLISHED": between("connect", "shut"),
+    "CLOSE_WAIT": between("shut", "close"),
+    "FIN_WAIT_2": between("shut", "close"),
+    "LISTEN": between("listen", "over"),
 }))
 """
 
@@ -113,8 +117,11 @@ def test_the_times_in_states_are_those_that_the_ends_measure(netns: str) -> None
         ("ESTABLISHED", client), ("ESTABLISHED", server), ("CLOSE_WAIT", server), ("FIN_WAIT_2", client),
         ("LISTEN", server),
     ):  # fmt: skip
-        expected, found = measured[state], one[state]["spent_ms"]
-        assert found == pytest.approx(expected, abs=TOLERANCE_MS), state
+        least, most = measured[state]  # type: ignore[misc]
+        spent = float(str(one[state]["spent_ms"]))
+        if state == "FIN_WAIT_2":  # it begins with an acknowledgement that may be delayed
+            spent += float(str(one["FIN_WAIT_1"]["spent_ms"]))
+        assert least - TOLERANCE_MS <= spent <= most + TOLERANCE_MS, state
     assert {one["process"]["app"].rpartition("/")[2][:6] for one in changes} == {"python"}  # type: ignore[index]
     assert summary == {"kind": "summary", "transitions": summary["transitions"], "losses": 0}
 

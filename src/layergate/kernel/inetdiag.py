@@ -117,16 +117,16 @@ def _end(datagram: bytes) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def messages(datagram: bytes) -> Iterator[tuple[int, tuple[int | bytes, ...]]]:
-    """Yield (offset, members of MESSAGE) of each socket in *datagram*. Cost: about 1 µs a socket."""
+def messages(datagram: bytes) -> Iterator[int]:
+    """Yield where each socket's MESSAGE begins in *datagram*. Cost: about 0.5 µs a socket."""
     offset, end = 0, len(datagram) - MESSAGE.size
-    unpack = MESSAGE.unpack_from
+    unpack = HEADER.unpack_from
     while offset <= end:
-        head = unpack(datagram, offset)
-        if head[1] != SOCK_DIAG_BY_FAMILY:
+        length, kind, _, _, _ = unpack(datagram, offset)
+        if kind != SOCK_DIAG_BY_FAMILY:
             return
-        yield offset, head
-        offset += head[0] + 3 & ~3
+        yield offset
+        offset += length + 3 & ~3
 
 
 def attributes(datagram: bytes, start: int, end: int) -> dict[int, bytes]:

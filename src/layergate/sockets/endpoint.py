@@ -53,21 +53,32 @@ def address_words(data: bytes, family: int) -> str:
 class Endpoint:
     """One socket. *protocol*: "tcp", "udp". *namespace*: the name of its network namespace, None for the caller's."""
 
-    __slots__ = ("_attributes", "_datagram", "_head", "_offset", "_owners", "namespace", "protocol")
+    __slots__ = ("_attributes", "_datagram", "_known_head", "_offset", "_owners", "namespace", "protocol")
 
     def __init__(
         self,
         protocol: str,
         datagram: bytes,
-        offset: int,
-        head: Head,
+        offset: int = 0,
         *,
         owners: Owners = NOBODY,
         namespace: str | None = None,
     ) -> None:
         self.protocol, self.namespace = protocol, namespace
-        self._datagram, self._offset, self._head, self._owners = datagram, offset, head, owners
+        self._datagram, self._offset, self._owners = datagram, offset, owners
+        self._known_head: Head | None = None
         self._attributes: dict[int, bytes] | None = None
+
+    @property
+    def _head(self) -> Head:
+        """The members of inetdiag.MESSAGE, cut when they are first asked for."""
+        if self._known_head is None:
+            self._known_head = inetdiag.MESSAGE.unpack_from(self._datagram, self._offset)
+        return self._known_head
+
+    def forget(self) -> None:
+        """Let go of what was cut out of the message: half a kilobyte, which is made again when it is asked for."""
+        self._known_head = self._attributes = None
 
     # --- who and where ----------------------------------------------------------------------------------------------
 

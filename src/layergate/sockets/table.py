@@ -113,8 +113,8 @@ def _endpoints(
     found: Iterable[tuple[str, int, bytes]], owners: who.Owners, namespace: str | None
 ) -> Iterator[Endpoint]:
     for protocol, _, datagram in found:
-        for offset, head in inetdiag.messages(datagram):
-            yield Endpoint(protocol, datagram, offset, head, owners=owners, namespace=namespace)  # type: ignore[arg-type]
+        for offset in inetdiag.messages(datagram):
+            yield Endpoint(protocol, datagram, offset, owners=owners, namespace=namespace)
 
 
 class _Owners(threading.Thread):

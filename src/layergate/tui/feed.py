@@ -112,10 +112,9 @@ class Feed:
                 continue
             answer = self._asker.ask(one.address_family, socket.IPPROTO_TCP, one.identity, (inetdiag.INFO,))
             if answer is not None:
-                for offset, head in inetdiag.messages(answer):
-                    info = Endpoint("tcp", answer, offset, head).info  # type: ignore[arg-type]
-                    if info is not None:
-                        yield one.cookie, info
+                info = Endpoint("tcp", answer).info
+                if info is not None:
+                    yield one.cookie, info
 
     def findings(self) -> list[Finding]:
         """Diagnose, over a second."""

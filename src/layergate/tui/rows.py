@@ -81,6 +81,7 @@ class Rows:
             else:
                 row.subject = one
             gone.discard(cookie)
+            one.forget()
         for cookie in gone:
             self._mark(cookie, self.by_cookie[cookie], "closing", now)
         self._is_first = False

@@ -58,5 +58,4 @@ def endpoint(
         inetdiag.MESSAGE.size + len(attributes), inetdiag.SOCK_DIAG_BY_FAMILY, family, number, timer[0], timer[2],
         socket.htons(near_port), socket.htons(far_port), near, far, 0, cookie, timer[1], *queues, user, inode,
     ) + attributes  # fmt: skip
-    ((offset, head),) = inetdiag.messages(datagram)
-    return Endpoint(protocol, datagram, offset, head, owners=owners, namespace=namespace)  # type: ignore[arg-type]
+    return Endpoint(protocol, datagram, owners=owners, namespace=namespace)

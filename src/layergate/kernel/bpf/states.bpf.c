@@ -266,6 +266,9 @@ static __always_inline void tell(struct sock *sk, struct lg_life *life, int from
 	struct tcp_sock *tcp = (void *)sk;
 	struct lg_transition *one = bpf_ringbuf_reserve(&lg_transitions, sizeof(*one), 0);
 
+	/* The ring's lock may be refused under contention, though there is room. */
+	if (!one)
+		one = bpf_ringbuf_reserve(&lg_transitions, sizeof(*one), 0);
 	if (!one) {
 		count(LG_COUNT_LOST);
 		return;
