@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from bench import analysis, measure
+from bench import analysis, classifier, measure
 from bench.place import Place
 from bench.report import HISTORY, Report, append, stamp
 from bench.variants import Sizes, for_connections, for_packets
@@ -17,7 +17,9 @@ from layergate.cli.telling import Signals
 from layergate.model import NotSupportedError
 
 UNABLE, INTERRUPTED = 3, 130
-KERNEL, ANALYSIS = "kernel", "analysis"
+KERNEL, ANALYSIS, CLASSIFIER = "kernel", "analysis", "classifier"
+COUNTS: Final = (1000, 10_000)
+COUNTS_ALONE: Final = (100, 1000, 10_000, 100_000)
 QUICK: Final = Sizes(rounds=3, connections=100, exchanges=200, warm_up=20, connect_filters=50, transport=(10, 100))
 
 
@@ -27,6 +29,19 @@ def main() -> int:
     sizes = QUICK if arguments.quick else Sizes()
     sizes = replace(sizes, rounds=arguments.rounds or sizes.rounds)
     history = arguments.history or (None if arguments.quick else HISTORY)
+    tables: list[classifier.Figures] = []
+    if arguments.only in (None, CLASSIFIER):
+        counts = COUNTS if arguments.only is None else COUNTS_ALONE
+        try:
+            tables = list(classifier.measured(COUNTS_ALONE[:1] if arguments.quick else counts))
+        except NotSupportedError as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return UNABLE
+        print(classifier.text(tables))
+        if arguments.only == CLASSIFIER:
+            if history is not None:
+                append({**stamp(), "classifier": [one.line() for one in tables]}, history)
+            return 0
     if arguments.only != KERNEL:
         offline = analysis.measured(analysis.COUNTS[:1] if arguments.quick else analysis.COUNTS)
         print(analysis.text(offline))
@@ -47,6 +62,8 @@ def main() -> int:
     line = report.line(loads)
     if arguments.only != KERNEL:
         line["analysis"] = [one.line() for one in offline]
+    if tables:
+        line["classifier"] = [one.line() for one in tables]
     print(f"{line['machine']}, Linux {line['kernel']}, load average {loads[0]:.2f} before and {loads[1]:.2f} after")
     print(report.text())
     if history is not None:
@@ -62,7 +79,9 @@ def _arguments() -> argparse.Namespace:
         "--quick", action="store_true", help=f"{QUICK.rounds} rounds of little: does it run? The figures mean nothing"
     )
     parser.add_argument(
-        "--only", choices=(KERNEL, ANALYSIS), help="measure the kernel's side alone (root), or the reference engine's"
+        "--only",
+        choices=(KERNEL, ANALYSIS, CLASSIFIER),
+        help="measure the kernel's side alone (root), the reference engine, or the classifier up to 100,000 filters",
     )
     parser.add_argument(
         "--history", type=Path, metavar="FILE", help="append here (default: bench/history.jsonl; --quick: nowhere)"
