@@ -18,8 +18,8 @@ from layergate.model import NotSupportedError
 
 UNABLE, INTERRUPTED = 3, 130
 KERNEL, ANALYSIS, CLASSIFIER = "kernel", "analysis", "classifier"
-COUNTS: Final = (1000, 10_000)
-COUNTS_ALONE: Final = (100, 1000, 10_000, 100_000)
+COUNTS: Final[tuple[int, ...]] = (1000, 10_000)
+COUNTS_ALONE: Final[tuple[int, ...]] = (100, 1000, 10_000, 100_000)
 QUICK: Final = Sizes(rounds=3, connections=100, exchanges=200, warm_up=20, connect_filters=50, transport=(10, 100))
 
 
@@ -31,13 +31,11 @@ def main() -> int:
     history = arguments.history or (None if arguments.quick else HISTORY)
     tables: list[classifier.Figures] = []
     if arguments.only in (None, CLASSIFIER):
-        counts = COUNTS if arguments.only is None else COUNTS_ALONE
         try:
-            tables = list(classifier.measured(COUNTS_ALONE[:1] if arguments.quick else counts))
+            tables = _classified(arguments)
         except NotSupportedError as error:
             print(f"bench: {error}", file=sys.stderr)
             return UNABLE
-        print(classifier.text(tables))
         if arguments.only == CLASSIFIER:
             if history is not None:
                 append({**stamp(), "classifier": [one.line() for one in tables]}, history)
@@ -70,6 +68,15 @@ def main() -> int:
         append(line, history)
         print(f"\nappended to {os.path.relpath(history)}")
     return 0
+
+
+def _classified(arguments: argparse.Namespace) -> list[classifier.Figures]:
+    """Measure the classifier and print it. Raises NotSupportedError."""
+    counts = COUNTS if arguments.only is None else COUNTS_ALONE
+    shapes = classifier.SHAPES[:1] if arguments.quick else classifier.SHAPES
+    tables = list(classifier.measured(COUNTS_ALONE[:1] if arguments.quick else counts, shapes))
+    print(classifier.text(tables))
+    return tables
 
 
 def _arguments() -> argparse.Namespace:

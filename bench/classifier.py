@@ -57,13 +57,13 @@ class Figures:
         return asdict(self)
 
 
-def measured(counts: Sequence[int]) -> Iterator[Figures]:
-    """Measure every flavour and shape at *counts*. Without root there are no figures of the kernel."""
+def measured(counts: Sequence[int], shapes: Sequence[tuple[int, int]] = SHAPES) -> Iterator[Figures]:
+    """Measure every flavour at *counts* and *shapes*. Without root there are no figures of the kernel."""
     kernel = KernelClassifier() if os.geteuid() == 0 else None
     try:
         for count in counts:
             for flavour in FLAVOURS:
-                for family, sublayers in SHAPES:
+                for family, sublayers in shapes:
                     yield _measured(Ruleset(flavour, count, family, sublayers), kernel)
     finally:
         if kernel is not None:
