@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from bench import analysis, measure, simulation, sockets
+from bench import analysis, classifier, measure, simulation, sockets
 from bench.place import Place
 from bench.report import HISTORY, Report, append, stamp
 from bench.variants import Sizes, for_connections, for_packets
@@ -17,77 +18,81 @@ from layergate.cli.telling import Signals
 from layergate.model import NotSupportedError
 
 UNABLE, INTERRUPTED = 3, 130
-KERNEL, ANALYSIS, SIMULATION, SOCKETS = "kernel", "analysis", "simulation", "sockets"
+COUNTS: Final[tuple[int, ...]] = (1000, 10_000)
+COUNTS_ALONE: Final[tuple[int, ...]] = (100, 1000, 10_000, 100_000)
 QUICK: Final = Sizes(rounds=3, connections=100, exchanges=200, warm_up=20, connect_filters=50, transport=(10, 100))
+QUICK_PAIRS, QUICK_ROUNDS = 500, 2
+
+Part = Callable[[argparse.Namespace, Signals], dict[str, Any]]
+"""Measures, prints a table, and returns what the history keeps of it."""
+
+
+def _classifier(arguments: argparse.Namespace, asked: Signals) -> dict[str, Any]:
+    del asked
+    counts = COUNTS if arguments.only is None else COUNTS_ALONE
+    shapes = classifier.SHAPES[:1] if arguments.quick else classifier.SHAPES
+    tables = list(classifier.measured(COUNTS_ALONE[:1] if arguments.quick else counts, shapes))
+    print(classifier.text(tables))
+    return {"classifier": [one.line() for one in tables]}
+
+
+def _analysis(arguments: argparse.Namespace, asked: Signals) -> dict[str, Any]:
+    del asked
+    engine = analysis.measured(analysis.COUNTS[:1] if arguments.quick else analysis.COUNTS)
+    print(analysis.text(engine))
+    return {"analysis": [one.line() for one in engine]}
+
+
+def _simulation(arguments: argparse.Namespace, asked: Signals) -> dict[str, Any]:
+    del asked
+    simulated = simulation.measured(quick=arguments.quick)
+    print(simulation.text(simulated))
+    return {"simulation": [one.line() for one in simulated]}
+
+
+def _kernel(arguments: argparse.Namespace, asked: Signals) -> dict[str, Any]:
+    sizes = QUICK if arguments.quick else Sizes()
+    report, loads = _measured(replace(sizes, rounds=arguments.rounds or sizes.rounds), asked)
+    line = report.line(loads)
+    print(f"{line['machine']}, Linux {line['kernel']}, load average {loads[0]:.2f} before and {loads[1]:.2f} after")
+    print(report.text())
+    return line
+
+
+def _sockets(arguments: argparse.Namespace, asked: Signals) -> dict[str, Any]:
+    pairs, rounds = (QUICK_PAIRS, QUICK_ROUNDS) if arguments.quick else (sockets.PAIRS, sockets.ROUNDS)
+    listed = sockets.measured(pairs, rounds, asked.check)
+    print(f"\n{listed.text()}")
+    return {"sockets": listed.line()}
+
+
+PARTS: Final[Mapping[str, Part]] = {
+    "classifier": _classifier,
+    "analysis": _analysis,
+    "simulation": _simulation,
+    "kernel": _kernel,
+    "sockets": _sockets,
+}
 
 
 def main() -> int:
     """Measure, print, append."""
     arguments = _arguments()
-    sizes = QUICK if arguments.quick else Sizes()
-    sizes = replace(sizes, rounds=arguments.rounds or sizes.rounds)
     history = arguments.history or (None if arguments.quick else HISTORY)
-    if arguments.only == SOCKETS:
-        return _sockets_alone(arguments, history)
-    offline = _offline(arguments.only, quick=arguments.quick)
-    if arguments.only in (ANALYSIS, SIMULATION):
-        if history is not None:
-            append({**stamp(), **offline}, history)
-            print(f"\nappended to {os.path.relpath(history)}")
-        return 0
+    line: dict[str, Any] = {}
     try:
         with Signals() as asked:
-            report, loads = _measured(sizes, asked)
-            listed = _listed(arguments, asked)
+            for name, part in PARTS.items():
+                if arguments.only in (None, name):
+                    line |= part(arguments, asked)
     except NotSupportedError as error:
         print(f"bench: {error}", file=sys.stderr)
         return UNABLE
     except KeyboardInterrupt:
         print("\nbench: ended early; nothing is left, and nothing was appended", file=sys.stderr)
         return INTERRUPTED
-    line = {**report.line(loads), **offline}
-    print(f"{line['machine']}, Linux {line['kernel']}, load average {loads[0]:.2f} before and {loads[1]:.2f} after")
-    print(report.text())
-    print(f"\n{listed.text()}")
-    line["sockets"] = listed.line()
     if history is not None:
-        append(line, history)
-        print(f"\nappended to {os.path.relpath(history)}")
-    return 0
-
-
-def _offline(only: str | None, *, quick: bool) -> dict[str, object]:
-    """Measure and print what needs no kernel; return it for the history."""
-    measured: dict[str, object] = {}
-    if only in (None, ANALYSIS):
-        engine = analysis.measured(analysis.COUNTS[:1] if quick else analysis.COUNTS)
-        print(analysis.text(engine))
-        measured[ANALYSIS] = [one.line() for one in engine]
-    if only in (None, SIMULATION):
-        simulated = simulation.measured(quick=quick)
-        print(simulation.text(simulated))
-        measured[SIMULATION] = [one.line() for one in simulated]
-    return measured
-
-
-def _listed(arguments: argparse.Namespace, asked: Signals) -> sockets.Listed:
-    pairs, rounds = (500, 2) if arguments.quick else (sockets.PAIRS, sockets.ROUNDS)
-    return sockets.measured(pairs, rounds, asked.check)
-
-
-def _sockets_alone(arguments: argparse.Namespace, history: Path | None) -> int:
-    try:
-        with Signals() as asked:
-            listed = _listed(arguments, asked)
-    except NotSupportedError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return UNABLE
-    except KeyboardInterrupt:
-        print("\nbench: ended early; nothing is left, and nothing was appended", file=sys.stderr)
-        return INTERRUPTED
-    print(listed.text())
-    if history is not None:
-        append({**stamp(), "sockets": listed.line()}, history)
+        append({**stamp(), **line}, history)
         print(f"\nappended to {os.path.relpath(history)}")
     return 0
 
@@ -100,8 +105,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--only",
-        choices=(KERNEL, ANALYSIS, SIMULATION, SOCKETS),
-        help="measure the kernel's side alone (root), the engine, the simulator, or the list of sockets (root)",
+        choices=tuple(PARTS),
+        help="measure one part alone; analysis and simulation need no root, classifier then goes up to 100,000 filters",
     )
     parser.add_argument(
         "--history", type=Path, metavar="FILE", help="append here (default: bench/history.jsonl; --quick: nowhere)"

@@ -43,6 +43,7 @@ def test_a_quick_run_prints_every_table_and_appends_one_line(tmp_path: Path) -> 
     assert f"lg-bench-{running.pid}" not in namespaces()
     assert progress.count("round ") == 3
     for words in (
+        "The classifier: building",
         "Reference engine; check; diff",
         "Connections per second",
         "Round trips per second",
@@ -58,6 +59,9 @@ def test_a_quick_run_prints_every_table_and_appends_one_line(tmp_path: Path) -> 
     assert line["kind"] == "bench"
     assert {"date", "commit", "modified", "kernel", "machine", "load_average"} <= line.keys()
     assert line["rounds"] == 3
+    for one in line["classifier"]:
+        assert (one["filters"], len(one["kernel_ns"]), len(one["columns_per_us"])) == (100, 3, 3)
+        assert all(value > 0 for value in (*one["kernel_ns"], *one["columns_per_us"], one["table_bytes"]))
     (offline,) = line["analysis"]
     assert offline["filters"] == 100
     assert all(offline[name] > 0 for name in ("per_second", "to_floor", "explain_s", "check_s", "diff_s"))

@@ -13,7 +13,7 @@ from layergate.backends import plain
 from layergate.compile import Compiled, compile_policy
 from layergate.compile.updates import FRESH_MAX
 from layergate.engine import classify, in_order
-from layergate.model import Action, Filter, Indication, Layer, Policy
+from layergate.model import Action, Condition, DataType, Filter, Indication, Layer, MatchType, Policy, Value
 from layergate.model.catalogue import LAYERS
 from tests.parity.drawn import Drawn
 
@@ -81,3 +81,24 @@ def test_a_layer_whose_filters_stay_keeps_its_table() -> None:
     others = tuple(replace(item, id=item.id + 1000) for item in second.filters())
     after = compile_policy(replace(policy, filters=policy.filters + others), before)
     assert after.tables[first.layer.id] is before.tables[first.layer.id]
+
+
+def test_more_names_than_the_trees_have_room_for_build_them_anew() -> None:
+    layer = Ruleset("acl", 1).layer
+
+    def naming(number: int) -> Filter:
+        value = Value(DataType.BYTE_BLOB, b"/bin/%d" % number)
+        return Filter(number, "", layer, "s0", Action.BLOCK, (Condition("ALE_APP_ID", MatchType.EQUAL, value),))
+
+    other = next(one for one in LAYERS if one.short == "ALE_AUTH_CONNECT_V4")
+    few = tuple(naming(number) for number in range(1, 40))
+    many = tuple(replace(naming(number), layer=other) for number in range(40, 1000))
+    policy = Policy(Ruleset("acl", 1).policy().sublayers, few)
+    before = compile_policy(policy)
+    after = compile_policy(replace(policy, filters=few + many), before)
+    assert after.names.top("ALE_APP_ID") > before.names.top("ALE_APP_ID")
+    assert after.tables[layer.id] is not before.tables[layer.id]
+    for number in (1, 39, 40, 999):
+        values = {"ALE_APP_ID": Value(DataType.BYTE_BLOB, b"/bin/%d" % number)}
+        found = [plain.decide(after, one, values)[1] for one in (layer, other)]
+        assert found == ([number, 0] if number < 40 else [0, number])

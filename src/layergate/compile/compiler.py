@@ -229,6 +229,7 @@ def _table(prepared: _Prepared, *, as_list: bool = False) -> Table:
         built_steps=len(built.steps) // 4,
         built_root=built.root,
         built_walk_max=walk_max,
+        has_callouts=any(item.action.is_callout for item in (*filters, *(one.filter for one in prepared.removed))),
     )
 
 

@@ -35,7 +35,7 @@ class Table:
 
     For `updates`: *hides*, by row, the rows that it hid somewhere; *fresh*, the ids of filters that came since the
     trees were built, which have a tree of their own behind the first *built_steps*; *built_root* and *built_walk_max*
-    are those of the others.
+    are those of the others. *has_callouts*: of filters that are heard, also of those that have no place.
     """
 
     layer: Layer
@@ -54,6 +54,7 @@ class Table:
     built_steps: int = 0
     built_root: int = 0
     built_walk_max: int = 0
+    has_callouts: bool = False
 
     @property
     def table_bytes(self) -> int:

@@ -27,7 +27,7 @@ from layergate.model import Action, Filter
 FRESH_MAX: Final = 64
 NEVER: Final = 1 << 31
 _SUBLAYER_MASK: Final = 0xFFFF
-_CODED: Final = frozenset((Op.ROOT, Op.LEAF, Op.MATCH))
+_CODED: Final = frozenset((int(Op.ROOT), int(Op.LEAF), int(Op.MATCH)))
 _CODE_FLAGS: Final = CODE_BLOCK | CODE_HARD
 
 Heard = Sequence[tuple[int, Filter]]
@@ -39,8 +39,8 @@ def updated(table: Table, heard: Heard, names: Names) -> Table | None:
     *names*: with the numbers of the version before, to be added to. Holds as long as `Names.top` stays.
     """
     came, went = _changes(table, heard)
-    if came is None or any(item.action.is_callout for _, item in heard):
-        return None
+    if came is None or table.has_callouts or any(item.action.is_callout for item in came):
+        return None  # what a callout's filter comes to may have changed with who is registered
     if not came and not went:
         return table
     fresh = _fresh(table, came, went)
@@ -48,17 +48,21 @@ def updated(table: Table, heard: Heard, names: Names) -> Table | None:
     if len(fresh) > FRESH_MAX or sublayers != table.sublayers:
         return None
     layout = table.layout.copy(names)
-    kept = {item.id for row, item in enumerate(table.filters) if row not in went}
+    kept = {item.id: row for row, item in enumerate(table.filters) if row not in went}
     rows: array[int] = array("Q")
     filters: list[Filter] = []
     entries: list[Entry] = []
     at: dict[int, int] = {}
     for number, item in heard:
-        if item.id not in kept and item.id not in fresh:
+        known = kept.get(item.id)
+        if known is None and item.id not in fresh:
             continue
         row = at[item.id] = len(filters)
         filters.append(item)
-        rows.extend((item.id, row_of(number, item.error, item.action, is_hard=item.hard)))
+        rows.append(item.id)
+        rows.append(
+            row_of(number, item.error, item.action, is_hard=item.hard) if known is None else table.rows[2 * known + 1]
+        )
         if item.id in fresh:
             code = row << CODE_BITS | CODE_BLOCK * (item.action is Action.BLOCK) | CODE_HARD * item.hard
             entries += entries_of(item, layout, code=code, sublayer=sublayers.index(number), asks=False)
