@@ -122,3 +122,13 @@ def test_more_sublayers_at_a_layer_than_the_kernel_hears_are_refused() -> None:
     filters = tuple(Filter(number, "", CONNECT, one.key, Action.PERMIT) for number, one in enumerate(sublayers, 1))
     with pytest.raises(NotSupportedError, match="filters in 13 sublayers, and the kernel hears 12 at most"):
         require(compile_policy(Policy(sublayers, filters)))
+
+
+def test_when_the_filter_goes_that_the_kernel_can_t_have_the_table_is_built_anew() -> None:
+    sid = Condition("ALE_USER_ID", MatchType.NOT_EQUAL, Value(DataType.SECURITY_DESCRIPTOR, "D:(A;;CC;;;SY)"))
+    port = Condition("IP_REMOTE_PORT", MatchType.EQUAL, Value(DataType.UINT16, 22))
+    alien, plain = (Filter(number, "it", CONNECT, "one", Action.BLOCK, (one,)) for number, one in ((1, sid), (2, port)))
+    before = compile_policy(Policy((Sublayer("one", 1),), (alien, plain)))
+    after = compile_policy(Policy((Sublayer("one", 1),), (plain,)), before)
+    require(after)
+    assert after.tables[CONNECT.id].layout.count == KERNEL_WORDS

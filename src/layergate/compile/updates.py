@@ -21,7 +21,7 @@ from layergate.compile.entries import Entry, entries_of
 from layergate.compile.steps import CODE_BITS, CODE_BLOCK, CODE_HARD, Op
 from layergate.compile.tables import WALK_MAX, Table, row_of
 from layergate.compile.trees import Builder
-from layergate.compile.words import Names
+from layergate.compile.words import KERNEL_FIELDS, KERNEL_WORDS, Names
 from layergate.model import Action, Filter
 
 FRESH_MAX: Final = 64
@@ -43,6 +43,8 @@ def updated(table: Table, heard: Heard, names: Names) -> Table | None:
         return None  # what a callout's filter comes to may have changed with who is registered
     if not came and not went:
         return table
+    if went and table.layout.count > KERNEL_WORDS and not _needs_words(table, heard):
+        return None  # the kernel could have it, if the words were gone that only what went needs
     fresh = _fresh(table, came, went)
     sublayers = tuple(dict.fromkeys(number for number, _ in heard))
     if len(fresh) > FRESH_MAX or sublayers != table.sublayers:
@@ -77,6 +79,15 @@ def updated(table: Table, heard: Heard, names: Names) -> Table | None:
         hides=_hides(table, went, at),
     )  # fmt: skip
     return _joined(made, table, _patched(table, went, at), entries)
+
+
+def _needs_words(table: Table, heard: Heard) -> bool:
+    """Whether a filter that is heard tests what no word of the kernel holds."""
+    return any(
+        condition.field not in KERNEL_FIELDS or condition in table.layout.predicates
+        for _, item in heard
+        for condition in item.conditions
+    )
 
 
 def _changes(table: Table, heard: Heard) -> tuple[list[Filter] | None, set[int]]:

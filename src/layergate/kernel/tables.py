@@ -135,6 +135,8 @@ def require(compiled: Compiled) -> None:
                         f"the kernel can't know {condition.field} at {layer}",
                         f"test one of {', '.join(KERNEL_FIELDS)}",
                     )
+        if table.layout.count > layout.KEY_WORDS:
+            raise NotSupportedError(layer, "its table tests words that the kernel hasn't", "compile the policy anew")
         if len(table.sublayers) > layout.SUBLAYERS_MAX:
             raise NotSupportedError(
                 layer,
