@@ -42,7 +42,9 @@ def view(host: Host) -> View:
     sockets = [*_listeners(host), *_connections(host)]
     held = [(number, process.pid or 0, number) for number, process, _ in sockets if process is not None]
     owners = Owners(held, {facts.pid: facts for facts in map(_facts, (row[1] for row in sockets)) if facts}.values())
-    return View(host.world.now, tuple(_endpoint(message, owners) for _, _, message in sockets), _counters(host))
+    return View(
+        host.world.now, tuple(Endpoint("tcp", message, owners=owners) for _, _, message in sockets), _counters(host)
+    )
 
 
 def settings(host: Host) -> dict[str, str]:
@@ -183,11 +185,6 @@ def _message(
 
 
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
-
-
-def _endpoint(message: bytes, owners: Owners) -> Endpoint:
-    ((offset, head),) = inetdiag.messages(message)
-    return Endpoint("tcp", message, offset, head, owners=owners)  # type: ignore[arg-type]
 
 
 def _counters(host: Host) -> Counters:
