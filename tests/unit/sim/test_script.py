@@ -144,6 +144,11 @@ def test_datagrams_have_words_too() -> None:
     assert outcomes(played) == ["", "", "30 bytes", "", "ECONNREFUSED"]
 
 
+def test_a_datagram_that_comes_in_the_moment_of_the_call_that_waits_for_it_is_received() -> None:
+    played = run("client: open U 53\nclient: send-to D a:53 30\nclient: receive-from U within 1s\n")
+    assert outcomes(played)[-1] == "30 bytes"
+
+
 def test_a_program_has_the_user_and_the_unit_that_it_was_given() -> None:
     played = run(SESSION)
     process = next(one.indication.process for one in played.recording.indications if one.indication.host == "server")
