@@ -154,3 +154,50 @@ def test_a_program_has_the_user_and_the_unit_that_it_was_given() -> None:
     process = next(one.indication.process for one in played.recording.indications if one.indication.host == "server")
     assert process is not None
     assert (process.app, process.user, process.unit) == ("/usr/bin/server", 7, "web.service")
+
+
+def test_a_router_drops_what_it_has_no_route_for() -> None:
+    text = (
+        "host a 10.9.0.1/24\nhost r fd09::2/64 forwards\nlink a r\nprogram client at a app /usr/bin/client\n"
+        "client: connect C 198.51.100.7|2001:db8::7:80 within 2s\n"
+    )
+    played = play(parse(text, "test.txt"), TableResolver())
+    assert outcomes(played) == ["timeout"]
+    assert played.hosts["r"].counts["no route"] > 0
+
+
+@pytest.mark.parametrize(
+    "calls, ends",
+    [
+        ("client: close C\nclient: close C\nclient: send C 5\n", ["", "EBADF", "EBADF"]),
+        ("client: close C\nclient: connect C b:80\nserver: accept T from L\nclient: send C 5\n", [""] * 4),
+        ("server: listen L 80 backlog 5\nserver: listen L 81\nclient: listen C 82\n", ["", "EINVAL", "EINVAL"]),
+        ("server: connect L a:80\n", ["EISCONN"]),
+        ("client: send-to D b:9 65507\nclient: send-to E b:9 65508\n", ["", "EMSGSIZE"]),
+        ("server: open U 53\nserver: close U\nserver: receive-from U\nserver: open U 53\n", ["", "", "EBADF", ""]),
+    ],
+)
+def test_calls_in_an_odd_order_end_as_linux_has_them(calls: str, ends: list[str]) -> None:
+    assert outcomes(run(SESSION + calls))[3:] == ends
+
+
+@pytest.mark.parametrize(
+    "line, found",
+    [
+        ("server: open L 53", "L is a TCP socket; one for UDP"),
+        ("server: send C 5", "a socket at a; one of the program's host"),
+        ("wait 500h", "the scenario lasts more than 7 days; one that ends before"),
+        ("forge a S from a:1 to c:80", "a can't send it over IPv4: Network is unreachable"),
+    ],
+)
+def test_what_can_not_be_done_is_an_error_of_its_line(line: str, found: str) -> None:
+    with pytest.raises(PolicyError) as raised:
+        run(SESSION + line + "\n", plans="host c\n")
+    assert str(raised.value.problems[0]).startswith("test.txt:12: ")
+    assert found in str(raised.value.problems[0])
+
+
+def test_a_host_without_addresses_is_reached_from_nowhere_but_itself() -> None:
+    plans = "host c\nprogram own at c app /usr/bin/own\n"
+    played = run("own: listen L 80\nown: connect D c:80\nclient: connect C c:80\n", plans)
+    assert outcomes(played) == ["", "", "ENETUNREACH"]
