@@ -131,7 +131,7 @@ def _text(name: str) -> tuple[str, str]:
         close = suggestion(name, [*FLOWS, *scenarios.names()])
         raise InputError(f"no flow, scenario or file {name}", f"{close}layergate simulate --list names them")
     try:
-        return path.read_text(encoding="utf-8"), name
+        return path.read_text(encoding="utf-8-sig"), name
     except UnicodeDecodeError as error:
         problem = Problem(name, None, "", f"byte {error.start} is no UTF-8", "a scenario's text")
         raise PolicyError((problem,)) from None

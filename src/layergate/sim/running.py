@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -55,6 +55,7 @@ class Run:
         """Make the hosts. Raises PolicyError."""
         self.world = World(self.seed)
         script = self.script
+        self._check([*script.policies.values(), *_policies(script.statements)])
         for name, plan in script.hosts.items():
             text = script.policies.get(name)
             self.hosts[name] = host = Host(
@@ -89,6 +90,17 @@ class Run:
             return own
         networks = [Host.network(one) for one in self.script.hosts[peer].addresses]
         return [one for one in own if any(Host.network(one) == network for network in networks)]
+
+    def _check(self, texts: Sequence[str]) -> None:
+        """See that all policies are right, before anything is played. Raises PolicyError."""
+        problems: list[Problem] = []
+        for text in texts:
+            try:
+                self._load(text)
+            except PolicyError as error:
+                problems += error.problems
+        if problems:
+            raise PolicyError(tuple(problems))
 
     def _load(self, text: str) -> Policy:
         return load_text(text, file=self.script.file, resolver=self.resolver).policy
@@ -310,6 +322,15 @@ class Run:
         way.transmit(
             compose_packet(make_packet(source, destination, TCP, compose_segment(segment, source, destination)))
         )
+
+
+def _policies(body: Sequence[Statement]) -> Iterator[str]:
+    """Yield the policies that are put in force on the way, as a first round has them."""
+    for statement in body:
+        if isinstance(statement, Block):
+            yield from _policies(statements(statement, 0))
+        elif isinstance(statement, Happens) and statement.verb == "policy":
+            yield statement.text
 
 
 def play(script: Script, resolver: Resolver, **options: Any) -> Run:  # noqa: ANN401 - Run's own

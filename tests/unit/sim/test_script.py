@@ -73,6 +73,19 @@ def test_the_first_comment_is_the_title_and_the_rest_explains() -> None:
         ("program x at a", "nothing", "app"),
         ("tcp a magic 5", "'magic'", "an option of TCP: mtu, mss"),
         ("tcp a nagle maybe", "'maybe'", "on or off"),
+        ("host a 10.9.0.9/24", "another host a", "a name for each host"),
+        ("program client at b app /x", "another program client", "a name for each program"),
+        ("link b a", "another link between b and a", "a link for each pair of hosts"),
+        ("link a a", "a link from a to itself", "two hosts"),
+        ("client: connect C b:80 -> EFOO", "'EFOO'", "an errno's name, such as ECONNREFUSED, or timeout"),
+        ("note \x1b[31mred", "a control character", "text that can be printed"),
+        ("client: connect C{i} b:80", "{i}", "only in a block that is repeated"),
+        ("client: send C 2G", "'2G'", "1G at most in a call"),
+        ("client: send C " + "9" * 5000, "999'", "a number of bytes"),
+        ("client: listen C " + "9" * 5000, "999'", "a port, 0 to 65535"),
+        ("client: connect C b:" + "9" * 5000, "999'", "HOST:PORT"),
+        ("host c 10.9.0.3/24 ports 1-" + "9" * 5000, "999'", "two ports, LOW-HIGH"),
+        ("wait " + "9" * 5000 + "s", "999s'", "a time, such as 5ms"),
         ("tcp a rto_s_min 0s", "0 < rto_s_min <= rto_s_initial <= rto_s_max", "a connection could live with"),
     ],
 )
@@ -83,6 +96,16 @@ def test_a_wrong_line_is_named_with_what_was_found_and_what_would_be_accepted(
     assert problem.startswith("test.txt:8: ")
     assert found in problem
     assert accepted in problem
+
+
+def test_a_rate_of_nothing_is_named() -> None:
+    with pytest.raises(PolicyError, match="a rate of nothing; a byte a second at least"):
+        parse("host a\nhost b\nlink a b rate 0\n", "test.txt")
+
+
+def test_the_world_is_not_made_in_a_block() -> None:
+    told = problems("repeat 2:\n    host c\nbeside:\n    policy b:\n        x = 1\n")
+    assert ["'host' in a block" in told[0], "'policy' in a block" in told[1]] == [True, True]
 
 
 def test_a_block_below_a_line_that_has_none_is_named() -> None:
@@ -96,8 +119,11 @@ def test_all_wrong_lines_are_named_at_once_and_nothing_is_played() -> None:
 
 
 def test_a_policy_within_is_checked_like_any_other_with_the_scenarios_lines() -> None:
-    told = problems('policy b:\n    [[filter]]\n    name = "x"\n    layer = "NOWHERE"\n    action = "permit"\n')
-    assert told[0].startswith("test.txt:11: filter 'x'")
+    policy = ':\n    # A comment.\n\n    [[filter]]\n    name = "x"\n\n    layer = "NOWHERE"\n    action = "permit"\n'
+    told = problems(f"policy b{policy}change b{policy}")
+    assert [one.startswith(f"test.txt:{line}: filter 'x'") for one, line in zip(told, (14, 22), strict=True)] == [
+        True
+    ] * 2
 
 
 def test_a_call_that_ends_otherwise_than_expected_is_an_error_of_the_scenario() -> None:
@@ -122,6 +148,9 @@ def test_repeats_count_each_for_itself_also_within_each_other() -> None:
     played = run("repeat 2:\n    note outer {i}\n    repeat 2:\n        note inner {i}\n")
     noted = [entry.text for entry in played.recording.entries if isinstance(entry, Noted)]
     assert noted == ["outer 0", "inner 0", "inner 1", "outer 1", "inner 0", "inner 1"]
+    played = run("repeat 2:\n    measure outer {i}:\n        repeat 2:\n            note inner {i}\n")
+    noted = [entry.text.split(":")[0] for entry in played.recording.entries if isinstance(entry, Noted)]
+    assert noted == ["inner 0", "inner 1", "outer 0", "inner 0", "inner 1", "outer 1"]
 
 
 def test_what_runs_beside_goes_on_while_the_rest_does() -> None:
