@@ -33,6 +33,7 @@ from layergate.sim.streams import EPHEMERAL, Half, ListenerSocket
 from layergate.sim.world import Signal
 from layergate.tcp import Address, End, State, WrongStateError
 from layergate.tcp.ip import TCP, UDP
+from layergate.tcp.udp import PAYLOAD_BYTES_MAX
 
 if TYPE_CHECKING:
     from layergate.sim.datagrams import UdpPort
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 BLOCKED_ERRNO: Final = errno.EPERM
 SEND_AT_ONCE: Final = 1 << 20
 """How much of what is sent is looked at at once."""
-DATAGRAM_BYTES_MAX: Final = {4: 65507, 6: 65527}
-"""What UDP carries at most, by the version of IP: 65,535 bytes less its header; IPv4 counts its own too."""
 
 
 def fail(number: int) -> OSError:
@@ -374,7 +373,7 @@ class UdpSocket(_Socket):
         Raises OSError: a block, ENETUNREACH, EMSGSIZE, ECONNREFUSED (what an earlier one met).
         """
         remote = End(ipaddress.ip_address(address), port)
-        if len(data) > DATAGRAM_BYTES_MAX[remote.address.version]:
+        if len(data) > PAYLOAD_BYTES_MAX:
             raise fail(errno.EMSGSIZE)
         if self._port is None:
             anywhere = End(type(remote.address)(0), 0)

@@ -207,7 +207,9 @@ def test_a_router_drops_what_it_has_no_route_for() -> None:
     ],
 )
 def test_calls_in_an_odd_order_end_as_linux_has_them(calls: str, ends: list[str]) -> None:
-    assert outcomes(run(SESSION + calls))[3:] == ends
+    for version in (4, 6):
+        played = play(parse(HOSTS + SESSION + calls, "test.txt"), TableResolver(), version=version)
+        assert outcomes(played)[3:] == ends
 
 
 @pytest.mark.parametrize(
