@@ -21,7 +21,7 @@ from layergate.sim.link import Link
 from layergate.sim.recording import Called, Noted, Recording
 from layergate.sim.script import ALL, Block, Call, Forge, Happens, Script, Statement, address_of, statements
 from layergate.sim.sockets import Program, TcpSocket, UdpSocket
-from layergate.sim.world import Task, World
+from layergate.sim.world import RunawayError, Task, World
 from layergate.tcp import Address, Config, Segment, compose_segment
 from layergate.tcp.ip import TCP, compose_packet, make_packet
 
@@ -117,6 +117,8 @@ class Run:
         except _UnexpectedError as wrong:
             problem = Problem(self.script.file, wrong.line, wrong.text, wrong.found, wrong.accepted)
             raise PolicyError((problem,)) from None
+        except RunawayError as error:
+            raise PolicyError((Problem(self.script.file, None, "", str(error), "fewer"),)) from None
         self.world.run(until=self.world.now + LINGER_S)
 
     def _spawn(self, body: Sequence[Statement]) -> Task[None]:

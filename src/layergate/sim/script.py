@@ -25,7 +25,7 @@
     PROGRAM: bind NAME [PORT] · listen NAME PORT [backlog N] · connect NAME HOST:PORT [from PORT] [within TIME]
              accept NAME from LISTENER [within TIME] · send NAME BYTES · receive NAME BYTES|all [within TIME]
              shutdown NAME · close NAME · reset NAME
-             open NAME PORT · send-to NAME HOST:PORT BYTES · receive-from NAME [within TIME]          (UDP)
+             open NAME PORT · send-to NAME HOST:PORT BYTES · receive-from NAME [within TIME] · close NAME      (UDP)
              ... -> ERROR      the call is to end so: an errno's name, or timeout
     wait TIME · cut A B · join A B · crash HOST · expect NAME STATE · note TEXT
     forge HOST FLAGS from ADDRESS:PORT to HOST:PORT [sequence N] [acknowledgment N]

@@ -4,6 +4,7 @@ import pytest
 
 from layergate.model import PolicyError
 from layergate.policyfile import TableResolver
+from layergate.sim import world
 from layergate.sim.recording import Called, Noted
 from layergate.sim.running import Run, play
 from layergate.sim.script import parse
@@ -232,3 +233,8 @@ def test_a_host_without_addresses_is_reached_from_nowhere_but_itself() -> None:
     plans = "host c\nprogram own at c app /usr/bin/own\n"
     played = run("own: listen L 80\nown: connect D c:80\nclient: connect C c:80\n", plans)
     assert outcomes(played) == ["", "", "ENETUNREACH"]
+
+
+def test_a_scenario_in_which_too_much_happens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "EVENTS_MAX", 10)
+    assert "10 events by" in problems("repeat 100 every 1s:\n    wait 1s\n")[0]
