@@ -132,6 +132,9 @@ class Run:
         if task.error is not None:
             raise task.error
         if not task.done:
+            failed = next((other.error for other in self._beside if other.error is not None), None)
+            if failed is not None:  # what it left undone may be what is waited for
+                raise failed
             line, text = self._doing[task][0]
             if text == "wait":
                 found = f"the scenario lasts more than {LASTS_S_MAX / 86400:.0f} days"

@@ -238,3 +238,11 @@ def test_a_host_without_addresses_is_reached_from_nowhere_but_itself() -> None:
 def test_a_scenario_in_which_too_much_happens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world, "EVENTS_MAX", 10)
     assert "10 events by" in problems("repeat 100 every 1s:\n    wait 1s\n")[0]
+
+
+def test_what_went_wrong_beside_is_named_before_what_waits_for_it() -> None:
+    (problem,) = problems(
+        "beside:\n    client: connect C b:80 -> EPERM\nserver: listen L 80\nserver: accept S from L\n"
+        "server: receive S 5\n"
+    )
+    assert problem.startswith("test.txt:9: client: connect C b:80 -> EPERM: it went well; EPERM")
