@@ -135,3 +135,18 @@ def test_the_chart_is_drawn_into_a_file(tmp_path: Path) -> None:
     file = tmp_path / "chart.svg"
     assert main(["simulate", "udp-establishment", "--svg", str(file), "--lines"]) == 0
     assert file.read_text().startswith("<svg ")
+
+
+def test_a_scenario_that_a_policy_ends_is_shown_up_to_there_and_then_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(BLOCKS)
+    words = ("simultaneous-close", "--policy", str(policy))
+    told = lines(capsys, *words, status=2)
+    assert "no SYN comes in" in [line.get("filter_name") for line in told]
+    assert ([line["kind"] for line in told].count("error"), told[-1]["kind"]) == (1, "error")
+    assert main(["simulate", *words]) == 2
+    shown = capsys.readouterr()
+    assert "✗ by 'no SYN comes in'" in shown.out
+    assert "it waits for what never comes" in shown.err

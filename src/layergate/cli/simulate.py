@@ -10,7 +10,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,7 @@ from layergate.sim import scenarios
 from layergate.sim.chart import as_svg, as_text, rows
 from layergate.sim.documented import FLOWS, simulate
 from layergate.sim.recording import Called, Carried, Entry, Indicated, Recording
-from layergate.sim.running import play
+from layergate.sim.running import Run
 from layergate.sim.script import parse
 
 NAME: Final = "simulate"
@@ -64,21 +64,28 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.show:
         sys.stdout.write(_text(arguments.flow)[0])
         return 0
-    played = play(script, SystemResolver(), seed=arguments.seed, version=arguments.ip, policy=policy)
+    played = Run(script, SystemResolver(), seed=arguments.seed, version=arguments.ip, policy=policy)
     entries = played.recording.entries
-    _give(arguments, _Result(entries, entries, played.recording, tuple(script.hosts), script.title))
+    result = _Result(entries, entries, played.recording, tuple(script.hosts), script.title)
+    try:
+        played.play()
+    except PolicyError:  # what led there is shown, then what is wrong
+        _give(arguments, replace(result, is_whole=False))
+        raise
+    _give(arguments, result)
     return 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What a simulation gave: what is *told*, line by line, and what is *drawn*."""
+    """What a simulation gave: what is *told*, line by line, and what is *drawn*. *is_whole*: it came to its end."""
 
     told: list[Entry]
     drawn: list[Entry]
     recording: Recording
     hosts: tuple[str, ...]
     title: str
+    is_whole: bool = True
 
 
 def _documented(name: str, *, seed: int, version: int, policy: Policy | None) -> _Result:
@@ -131,7 +138,7 @@ def _text(name: str) -> tuple[str, str]:
         close = suggestion(name, [*FLOWS, *scenarios.names()])
         raise InputError(f"no flow, scenario or file {name}", f"{close}layergate simulate --list names them")
     try:
-        return path.read_text(encoding="utf-8"), name
+        return path.read_text(encoding="utf-8-sig"), name
     except UnicodeDecodeError as error:
         problem = Problem(name, None, "", f"byte {error.start} is no UTF-8", "a scenario's text")
         raise PolicyError((problem,)) from None
@@ -148,7 +155,7 @@ def _give(arguments: argparse.Namespace, result: _Result) -> None:
         with Path(arguments.pcapng).open("wb") as file:
             file.writelines(pcapng.compose(_captured(result.recording)))
     if arguments.json:
-        _json(result.told, result.recording)
+        _json(result)
     elif arguments.lines:
         sys.stdout.write(output.paint(HEAD, "dim") + "\n")
         sys.stdout.writelines(f"{row_of(entry.decided)}\n" for entry in result.told if isinstance(entry, Indicated))
@@ -169,10 +176,11 @@ def _chart(drawn: list[Entry], hosts: tuple[str, ...], title: str, *, shows_all:
     sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
-def _json(told: list[Entry], recording: Recording) -> None:
+def _json(result: _Result) -> None:
+    recording = result.recording
     actions = {Action.PERMIT: 0, Action.BLOCK: 0}
     version, flows = 1, set()
-    for entry in told:
+    for entry in result.told:
         if isinstance(entry, Indicated):
             actions[entry.decided.action] += 1
             version = max(version, entry.decided.version)
@@ -191,6 +199,8 @@ def _json(told: list[Entry], recording: Recording) -> None:
             )
         elif not isinstance(entry, Carried):
             output.json_line({"kind": "note", "time": round(entry.time, 6), "text": entry.text})
+    if not result.is_whole:
+        return  # an error follows, and is the last line
     lost = sum(isinstance(entry, Carried) and entry.arrives is None for entry in recording.entries)
     output.json_line(
         {

@@ -141,14 +141,16 @@ def _tcp(segment: Segment, source: object, destination: object, first: dict[tupl
 
 def as_text(made: Sequence[Row], hosts: Sequence[str], *, width: int, paint: Callable[[str, str], str]) -> list[str]:
     """Return the chart as lines of about *width* characters. *paint* colours a text: red, green, dim, bold, yellow."""
-    lane = max((width - _TIME) // len(hosts), LANE_CHARACTERS_MIN)
+    count = max(len(hosts), 1)  # a scenario without hosts may still have notes
+    lane = max((width - _TIME) // count, LANE_CHARACTERS_MIN)
+    width = max(width, _TIME + lane)
     lines = [paint("   seconds  " + "".join(name.ljust(lane) for name in hosts).rstrip(), "bold")]
     for row in made:
         if row.to is not None and row.lane is not None and row.to != row.lane:
             lines.append(f"{row.time:>10.6f}  " + _arrow(row, len(hosts), lane, paint))
             continue
         rest = max(lane, width - _TIME - lane * (len(hosts) - 1))
-        cells = _cells(row, width if row.lane is None else rest if row.lane == len(hosts) - 1 else lane)
+        cells = _cells(row, width - _TIME - 1 if row.lane is None else rest if row.lane == len(hosts) - 1 else lane)
         for number, (plain, shown) in enumerate(cells):
             time = f"{row.time:>10.6f}  " if not number else " " * _TIME
             if row.lane is None:

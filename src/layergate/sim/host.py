@@ -207,7 +207,11 @@ class Host:
         if self.forgets_s is not None and not self._remembers(packet):
             self.counts["no connection known"] += 1
             return
-        way, _ = self.route(packet.destination)
+        try:
+            way, _ = self.route(packet.destination)
+        except OSError:
+            self.counts["no route"] += 1
+            return
         local, remote = End(packet.source, 0), End(packet.destination, 0)
         where = Where(packet.protocol, local, remote, interface=way.index)
         if self.gate.passes(Forwarded(), Endpoint(), where) is None:

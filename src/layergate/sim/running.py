@@ -9,7 +9,8 @@ Source: `script` has the words.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from layergate.sim.link import Link
 from layergate.sim.recording import Called, Noted, Recording
 from layergate.sim.script import ALL, Block, Call, Forge, Happens, Script, Statement, address_of, statements
 from layergate.sim.sockets import Program, TcpSocket, UdpSocket
-from layergate.sim.world import Task, World
+from layergate.sim.world import RunawayError, Task, World
 from layergate.tcp import Address, Config, Segment, compose_segment
 from layergate.tcp.ip import TCP, compose_packet, make_packet
 
@@ -54,6 +55,7 @@ class Run:
         """Make the hosts. Raises PolicyError."""
         self.world = World(self.seed)
         script = self.script
+        self._check([*script.policies.values(), *_policies(script.statements)])
         for name, plan in script.hosts.items():
             text = script.policies.get(name)
             self.hosts[name] = host = Host(
@@ -89,6 +91,17 @@ class Run:
         networks = [Host.network(one) for one in self.script.hosts[peer].addresses]
         return [one for one in own if any(Host.network(one) == network for network in networks)]
 
+    def _check(self, texts: Sequence[str]) -> None:
+        """See that all policies are right, before anything is played. Raises PolicyError."""
+        problems: list[Problem] = []
+        for text in texts:
+            try:
+                self._load(text)
+            except PolicyError as error:
+                problems += error.problems
+        if problems:
+            raise PolicyError(tuple(problems))
+
     def _load(self, text: str) -> Policy:
         return load_text(text, file=self.script.file, resolver=self.resolver).policy
 
@@ -104,6 +117,8 @@ class Run:
         except _UnexpectedError as wrong:
             problem = Problem(self.script.file, wrong.line, wrong.text, wrong.found, wrong.accepted)
             raise PolicyError((problem,)) from None
+        except RunawayError as error:
+            raise PolicyError((Problem(self.script.file, None, "", str(error), "fewer"),)) from None
         self.world.run(until=self.world.now + LINGER_S)
 
     def _spawn(self, body: Sequence[Statement]) -> Task[None]:
@@ -117,7 +132,13 @@ class Run:
         if task.error is not None:
             raise task.error
         if not task.done:
+            failed = next((other.error for other in self._beside if other.error is not None), None)
+            if failed is not None:  # what it left undone may be what is waited for
+                raise failed
             line, text = self._doing[task][0]
+            if text == "wait":
+                found = f"the scenario lasts more than {LASTS_S_MAX / 86400:.0f} days"
+                raise _UnexpectedError(line, text, found, "one that ends before")
             raise _UnexpectedError(line, text, "it waits for what never comes", "a call that ends, or -> timeout")
 
     async def _run(self, body: Sequence[Statement], doing: list[tuple[int, str]]) -> None:
@@ -130,6 +151,7 @@ class Run:
             elif isinstance(statement, Forge):
                 self._forge(statement)
             else:
+                doing[:] = [(statement.line, statement.verb)]
                 await self._happen(statement)
 
     async def _block(self, block: Block, doing: list[tuple[int, str]]) -> None:
@@ -192,18 +214,24 @@ class Run:
         program, name = self._programs[call.program], call.name
         if call.verb in ("open", "send-to", "receive-from"):
             return await self._do_udp(program, call)
-        if call.verb in ("bind", "listen", "connect") and name not in self.sockets:
-            self.sockets[name] = program.tcp()
+        known = self.sockets.get(name)
+        if call.verb in ("bind", "listen", "connect") and (known is None or not known.is_open):
+            self.sockets[name] = program.tcp()  # the name of a closed socket is free
         if call.verb == "accept":
             listener = self._tcp(call, call.listener)
             self.sockets[name] = await listener.accept(within_s=call.within_s)
             return ""
+        if call.verb == "close" and isinstance(known, UdpSocket) and known.is_open:
+            known.close()
+            return ""
         socket = self._tcp(call, name)
+        if not socket.is_open:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         match call.verb:
             case "connect":
-                if call.local_port and socket.bound is None:
+                if call.local_port and (socket.bound is None or socket.bound.port != call.local_port):
                     socket.bind(self._any(), call.local_port)
-                await socket.connect(self._address(call.host), call.port, within_s=call.within_s)
+                await socket.connect(self._address(call.host, socket.host.name), call.port, within_s=call.within_s)
             case "send":
                 await socket.send(self._data(call.byte_count), within_s=call.within_s)
             case "receive":
@@ -218,7 +246,7 @@ class Run:
             case "bind":
                 socket.bind(self._any(), call.port)
             case "listen":
-                if socket.bound is None:
+                if socket.bound is None or call.port not in (0, socket.bound.port):
                     socket.bind(self._any(), call.port)
                 socket.listen(call.backlog)
             case "shutdown":
@@ -230,12 +258,17 @@ class Run:
 
     async def _do_udp(self, program: Program, call: Call) -> str:
         socket = self.sockets.get(call.name)
-        if not isinstance(socket, UdpSocket):
+        if socket is None or (not socket.is_open and call.verb != "receive-from"):
             socket = self.sockets[call.name] = program.udp()
+        if not isinstance(socket, UdpSocket):
+            raise _UnexpectedError(call.line, call.text, f"{call.name} is a TCP socket", "one for UDP")
+        self._owned(call, socket)
+        if not socket.is_open:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         if call.verb == "open":
             socket.bind(self._any(), call.port)
         elif call.verb == "send-to":
-            socket.send_to(self._data(call.byte_count), self._address(call.host), call.port)
+            socket.send_to(self._data(call.byte_count), self._address(call.host, socket.host.name), call.port)
         else:
             data, _ = await socket.receive_from(within_s=call.within_s)
             return f"{len(data)} bytes"
@@ -253,9 +286,17 @@ class Run:
 
     def _tcp(self, call: Call, name: str) -> TcpSocket:
         socket = self.sockets.get(name)
-        if not isinstance(socket, TcpSocket):
+        if isinstance(socket, UdpSocket):
+            raise _UnexpectedError(call.line, call.text, f"{name} is a UDP socket", "one for TCP")
+        if socket is None:
             raise _UnexpectedError(call.line, call.text, f"no socket {name}", "one that was opened before")
+        self._owned(call, socket)
         return socket
+
+    def _owned(self, call: Call, socket: TcpSocket | UdpSocket) -> None:
+        """See that *socket* is one of the caller's host: programs of one host may share it, others can't."""
+        if socket.host.name != self.script.programs[call.program].host:
+            raise _UnexpectedError(call.line, call.text, f"a socket at {socket.host.name}", "one of the program's host")
 
     @staticmethod
     def _data(byte_count: int) -> bytes:
@@ -264,18 +305,37 @@ class Run:
     def _any(self) -> str:
         return "0.0.0.0" if self.version == 4 else "::"  # noqa: S104 - simulated
 
-    def _address(self, host: str) -> Address:
+    def _address(self, host: str, at: str) -> Address:
+        """Return *host*'s address, as it is known at the host *at*. Raises OSError."""
         if host not in self.hosts:
             return address_of(host, self.version)
-        return self.hosts[host].address(self.version)
+        address = self.hosts[host].address(self.version)
+        if address.is_loopback and host != at:  # it has no other, and that one leads nowhere from elsewhere
+            raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+        return address
 
     def _forge(self, what: Forge) -> None:
         segment = Segment(what.source_port, what.destination_port, what.sequence, what.acknowledgment, what.flags, 1024)
-        source, destination = self._address(what.source), self._address(what.destination)
-        way, _ = self.hosts[what.host].route(destination)
+        try:
+            source = self._address(what.source, what.source)
+            destination = self._address(what.destination, what.host)
+            way, _ = self.hosts[what.host].route(destination)
+        except OSError as error:
+            found = f"{what.host} can't send it over IPv{self.version}: {error.strerror}"
+            accepted = "a source and a destination with addresses of this family, and a way to the latter"
+            raise _UnexpectedError(what.line, "forge", found, accepted) from None
         way.transmit(
             compose_packet(make_packet(source, destination, TCP, compose_segment(segment, source, destination)))
         )
+
+
+def _policies(body: Sequence[Statement]) -> Iterator[str]:
+    """Yield the policies that are put in force on the way, as a first round has them."""
+    for statement in body:
+        if isinstance(statement, Block):
+            yield from _policies(statements(statement, 0))
+        elif isinstance(statement, Happens) and statement.verb == "policy":
+            yield statement.text
 
 
 def play(script: Script, resolver: Resolver, **options: Any) -> Run:  # noqa: ANN401 - Run's own

@@ -25,7 +25,7 @@
     PROGRAM: bind NAME [PORT] · listen NAME PORT [backlog N] · connect NAME HOST:PORT [from PORT] [within TIME]
              accept NAME from LISTENER [within TIME] · send NAME BYTES · receive NAME BYTES|all [within TIME]
              shutdown NAME · close NAME · reset NAME
-             open NAME PORT · send-to NAME HOST:PORT BYTES · receive-from NAME [within TIME]          (UDP)
+             open NAME PORT · send-to NAME HOST:PORT BYTES · receive-from NAME [within TIME] · close NAME      (UDP)
              ... -> ERROR      the call is to end so: an errno's name, or timeout
     wait TIME · cut A B · join A B · crash HOST · expect NAME STATE · note TEXT
     forge HOST FLAGS from ADDRESS:PORT to HOST:PORT [sequence N] [acknowledgment N]
@@ -40,6 +40,7 @@ Source: the scenarios in this folder; google/packetdrill for the idea that a sce
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -52,12 +53,17 @@ from layergate.tcp import Config, Flag, State
 
 INDENT: Final = "    "
 _NAME: Final = re.compile(r"[A-Za-z][\w-]*(\{i\})?[\w-]*")
-_TIME: Final = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|min|h)")
-_BYTES: Final = re.compile(r"(\d+)([KMG]?)")
-_SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)%")
+_TIME: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(us|ms|s|min|h)")
+_BYTES: Final = re.compile(r"([0-9]{1,12})([KMG]?)")
+_SHARE: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)%")
+_INTEGER: Final = re.compile(r"[0-9]{1,10}")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
+_ERRORS: Final = frozenset({"timeout", *errno.errorcode.values()})
 _TIME_UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 _BYTE_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _FLAG_LETTERS: Final = {"S": Flag.SYN, "F": Flag.FIN, "R": Flag.RST, "P": Flag.PSH, ".": Flag.ACK, "U": Flag.URG}
+CALL_BYTES_MAX: Final = 1 << 30
+"""A call sends no more than that: it is all in memory."""
 ALL: Final = -1
 """Of `receive`: everything up to the end."""
 
@@ -185,7 +191,7 @@ def parse(text: str, file: str) -> Script:
     for line in lines:
         if not line.startswith("#"):
             break
-        comment.append(line.lstrip("# "))
+        comment.append(_CONTROL.sub("", line.lstrip("# ")))
     script.title, script.about = (comment[0] if comment else file), "\n".join(comment[1:]).strip()
     problems: list[Problem] = []
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not _is_comment(line)]
@@ -221,11 +227,11 @@ def _blocks(numbered: list[tuple[int, str]]) -> Iterator[tuple[int, str, tuple[t
 def statements(block: Block, number: int) -> list[Statement]:
     """Return a block's statements; if it repeats, with {i} replaced by *number*. Raises PolicyError."""
     script = Script(block.script.file)
-    script.hosts, script.programs = block.script.hosts, block.script.programs
+    script.hosts, script.links, script.programs = block.script.hosts, block.script.links, block.script.programs
     problems: list[Problem] = []
     for place, line, body in _blocks(_numbered(block, number)):
         try:
-            _Reader(script).read(place, line, body)
+            _Reader(script, in_block=True).read(place, line, body)
         except _WrongError as wrong:
             problems.append(Problem(script.file, place, line.strip(), wrong.found, wrong.accepted))
     if problems:
@@ -237,20 +243,22 @@ def _numbered(block: Block, number: int) -> list[tuple[int, str]]:
     """Return a block's lines with {i} replaced, but for those of a repeat within: its {i} is its own."""
     if not block.repeats:
         return list(block.body)
-    lines, inner = [], False
+    lines, inner = [], None  # inner: how far the repeat within is indented
     for place, line in block.body:
-        if not line.startswith(" "):
-            inner = line.startswith("repeat ")
-        keeps = inner and line.startswith(" ")
-        lines.append((place, line if keeps else line.replace("{i}", str(number))))
+        depth = len(line) - len(line.lstrip(" "))
+        if inner is not None and depth <= inner:
+            inner = None
+        lines.append((place, line if inner is not None else line.replace("{i}", str(number))))
+        if inner is None and line.startswith("repeat ", depth):
+            inner = depth
     return lines
 
 
 class _Reader:
     """Reads one line, with its block, into a script."""
 
-    def __init__(self, script: Script) -> None:
-        self.script = script
+    def __init__(self, script: Script, *, in_block: bool = False) -> None:
+        self.script, self.in_block = script, in_block
         self.place = 0
         self.body: tuple[tuple[int, str], ...] = ()
         self.words: list[str] = []
@@ -262,6 +270,14 @@ class _Reader:
         self.place, self.body = place, body
         self.words = line.split()
         first = self.words[0]
+        if _CONTROL.search(line):
+            raise _WrongError("a control character", "text that can be printed")
+        if "{i}" in line:
+            raise _WrongError("{i}", "it only in a block that is repeated")
+        if first in _PLANS and self.in_block:
+            raise _WrongError(
+                f"'{first}' in a block", "it before all blocks: the world is made before anything happens"
+            )
         if first in _PLANS:
             self.words.pop(0)
             _PLANS[first](self)
@@ -315,6 +331,18 @@ class _Reader:
             raise _WrongError(f"'{word}'", "a number of bytes, such as 500, 64K, 10M")
         return int(match[1]) * _BYTE_UNITS[match[2]]
 
+    def _call_bytes(self) -> int:
+        word, byte_count = self.words[0] if self.words else "", self._bytes()
+        if byte_count > CALL_BYTES_MAX:
+            raise _WrongError(f"'{word}'", "1G at most in a call")
+        return byte_count
+
+    def _rate(self) -> int:
+        rate = self._bytes()
+        if not rate:
+            raise _WrongError("a rate of nothing", "a byte a second at least; cut A B: nothing passes")
+        return rate
+
     def _share(self) -> float:
         word = self._word("a share")
         match = _SHARE.fullmatch(word)
@@ -324,7 +352,7 @@ class _Reader:
 
     def _integer(self, most: int, what: str) -> int:
         word = self._word(what)
-        if not word.isdecimal() or int(word) > most:
+        if not _INTEGER.fullmatch(word) or int(word) > most:
             raise _WrongError(f"'{word}'", f"{what}, 0 to {most}")
         return int(word)
 
@@ -333,15 +361,15 @@ class _Reader:
 
     def _port_range(self) -> tuple[int, int]:
         word = self._word("LOW-HIGH")
-        low, dash, high = word.partition("-")
-        if not (dash and low.isdecimal() and high.isdecimal() and 0 < int(low) <= int(high) <= 0xFFFF):
+        low, _, high = word.partition("-")
+        if not (_INTEGER.fullmatch(low) and _INTEGER.fullmatch(high) and 0 < int(low) <= int(high) <= 0xFFFF):
             raise _WrongError(f"'{word}'", "two ports, LOW-HIGH")
         return int(low), int(high)
 
     def _end_of(self) -> tuple[str, int]:
         word = self._word("HOST:PORT")
         host, colon, port = word.rpartition(":")
-        if not colon or not port.isdecimal() or int(port) > 0xFFFF:
+        if not colon or not _INTEGER.fullmatch(port) or int(port) > 0xFFFF:
             raise _WrongError(f"'{word}'", "HOST:PORT")
         if host not in self.script.hosts:
             _check_address(host)
@@ -361,6 +389,8 @@ class _Reader:
     def host(self) -> None:
         """Host NAME ADDRESS... [forwards] [forgets TIME]."""
         name = self._name("the name of a host")
+        if name in self.script.hosts:
+            raise _WrongError(f"another host {name}", "a name for each host")
         addresses = []
         while (
             self.words
@@ -383,16 +413,20 @@ class _Reader:
     def link(self) -> None:
         """Link A B and how it behaves."""
         ends = self._host(), self._host()
+        if ends[0] == ends[1]:
+            raise _WrongError(f"a link from {ends[0]} to itself", "two hosts; its loopback a host has anyway")
         options = self._options(
             {
                 "delay": self._seconds,
-                "rate": self._bytes,
+                "rate": self._rate,
                 "loss": self._share,
                 "duplication": self._share,
                 "reordering": self._share,
                 "queue": self._bytes,
             }
         )
+        if any(set(one.ends) == set(ends) for one in self.script.links):
+            raise _WrongError(f"another link between {ends[0]} and {ends[1]}", "a link for each pair of hosts")
         names = {"delay": "delay_s", "queue": "queue_bytes_max"}
         given: dict[str, Any] = {names.get(name, name): value for name, value in options.items()}
         config = LinkConfig(**given)
@@ -401,6 +435,8 @@ class _Reader:
     def program(self) -> None:
         """Program NAME at HOST app PATH [user NUMBER] [unit NAME]."""
         name = self._name("the name of a program")
+        if name in self.script.programs:
+            raise _WrongError(f"another program {name}", "a name for each program")
         self._literally("at")
         host = self._host()
         self._literally("app")
@@ -445,13 +481,16 @@ class _Reader:
     def policy(self) -> None:
         """Policy HOST: in force from the beginning."""
         host, text = self._policy()
+        if host in self.script.policies:
+            raise _WrongError(f"another policy of {host}", f"one; change {host}: has another, later")
         self.script.policies[host] = text
 
     def _policy(self) -> tuple[str, str]:
         if self.words and self.words[-1].endswith(":"):
             self.words[-1] = self.words[-1][:-1]
         host = self._host()
-        text = "\n" * self.place + "\n".join(line for _, line in self.body)
+        lines = dict(self.body)  # blank ones and comments were left out, but count
+        text = "\n".join(lines.get(place, "") for place in range(1, max(lines, default=0) + 1))
         self.body = ()
         return host, text
 
@@ -477,7 +516,7 @@ class _Reader:
 
     def _linked(self) -> tuple[str, str]:
         ends = self._host(), self._host()
-        if self.script.links and not any(set(one.ends) == set(ends) for one in self.script.links):
+        if not any(set(one.ends) == set(ends) for one in self.script.links):
             raise _WrongError(" ".join(ends), "two hosts with a link between them")
         return ends
 
@@ -572,6 +611,8 @@ class _Reader:
             if len(rest) != 1:
                 raise _WrongError(" ".join(rest) or "nothing", "one word behind ->: an errno's name, or timeout")
             outcome = rest[0]
+            if outcome not in _ERRORS:
+                raise _WrongError(f"'{outcome}'", "an errno's name, such as ECONNREFUSED, or timeout")
         verb = self._word("a call")
         if verb not in _CALLS:
             raise _WrongError(f"'{verb}'", f"a call: {', '.join(_CALLS)}")
@@ -594,7 +635,7 @@ class _Reader:
 
     def to_end_bytes(self) -> dict[str, object]:
         """HOST:PORT BYTES."""
-        return {**self.to_end(), "byte_count": self._bytes()}
+        return {**self.to_end(), "byte_count": self._call_bytes()}
 
     def of_listener(self) -> dict[str, object]:
         """Take "from LISTENER"."""
@@ -603,7 +644,7 @@ class _Reader:
 
     def to_bytes(self) -> dict[str, object]:
         """BYTES."""
-        return {"byte_count": self._bytes()}
+        return {"byte_count": self._call_bytes()}
 
     def to_bytes_or_all(self) -> dict[str, object]:
         """BYTES or all."""

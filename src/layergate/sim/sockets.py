@@ -33,6 +33,7 @@ from layergate.sim.streams import EPHEMERAL, Half, ListenerSocket
 from layergate.sim.world import Signal
 from layergate.tcp import Address, End, State, WrongStateError
 from layergate.tcp.ip import TCP, UDP
+from layergate.tcp.udp import PAYLOAD_BYTES_MAX
 
 if TYPE_CHECKING:
     from layergate.sim.datagrams import UdpPort
@@ -169,6 +170,11 @@ class TcpSocket(_Socket):
     def listen(self, backlog: int = 128) -> None:
         """Listen. Raises OSError. A block at AUTH_LISTEN is heard by `accept`, as the kernel has it."""
         tcp = self.host.tcp
+        if self.half is not None:
+            raise fail(errno.EINVAL)
+        if self.listener is not None and self.listener.is_open:  # again: only its backlog changes
+            self.listener.listener.limit(backlog)
+            return
         anywhere = End(ipaddress.IPv4Address(0), 0)
         chosen = self.bound or End(anywhere.address, tcp.free_port(anywhere))
         steps = walk(Call.LISTEN, self._endpoint)
@@ -207,7 +213,7 @@ class TcpSocket(_Socket):
 
     def begin_connect(self, address: str | Address, port: int) -> Half:
         """Send the SYN, and don't wait: as connect does on a socket that doesn't block. Raises OSError."""
-        if self.half is not None:
+        if self.half is not None or self.state is State.LISTEN:
             raise fail(errno.EISCONN)
         remote = End(ipaddress.ip_address(address), port)
         interface, source = self.host.route(remote.address)
@@ -362,8 +368,13 @@ class UdpSocket(_Socket):
         raise fail(errno.EADDRINUSE)
 
     def send_to(self, data: bytes, address: str | Address, port: int) -> None:
-        """Send a datagram. Raises OSError: a block, ENETUNREACH, ECONNREFUSED (what an earlier one met)."""
+        """Send a datagram.
+
+        Raises OSError: a block, ENETUNREACH, EMSGSIZE, ECONNREFUSED (what an earlier one met).
+        """
         remote = End(ipaddress.ip_address(address), port)
+        if len(data) > PAYLOAD_BYTES_MAX:
+            raise fail(errno.EMSGSIZE)
         if self._port is None:
             anywhere = End(type(remote.address)(0), 0)
             own = End(anywhere.address, self._choose(anywhere))

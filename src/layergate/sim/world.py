@@ -162,7 +162,9 @@ class World:
                 outcome.append(came)
                 woken.fire()
 
-        waiting = [self.spawn(_relay(signal, lambda: wake(came=True))) for signal in signals]
+        waiting = [Task(self, _relay(signal, lambda: wake(came=True))) for signal in signals]
+        for task in waiting:
+            task.step()  # at once: what comes later in this moment would be missed
         timer = None if within_s is None else self.after(within_s, lambda: wake(came=False))
         await woken
         for task in waiting:

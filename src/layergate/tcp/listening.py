@@ -34,11 +34,16 @@ class Listener:
 
     def __init__(self, config: Config, local: End, backlog: int) -> None:
         self.config, self.local = config, local
-        self.backlog = min(max(backlog, 0), config.somaxconn)
+        self.backlog = 0
+        self.limit(backlog)
         self.state = TRANSITIONS[State.CLOSED, Cause.LISTEN]
         self.half_open: set[Connection] = set()
         self.overflows = self.drops = 0
         self._accepted: deque[Connection] = deque()
+
+    def limit(self, backlog: int) -> None:
+        """Let both queues hold what a *backlog* lets them."""
+        self.backlog = min(max(backlog, 0), self.config.somaxconn)
 
     @property
     def waiting(self) -> int:

@@ -65,3 +65,10 @@ def test_the_picture_is_well_formed_and_holds_every_host_and_packet(name: str) -
     assert "A <title> & more" in text
     arrows = [one for one in root.iter() if one.get("class") in ("arrow", "lost")]
     assert len(arrows) == played.recording.counts["Carried"]
+
+
+def test_notes_stay_within_the_width_and_need_no_hosts_and_no_wide_terminal() -> None:
+    played = play(parse("note " + "word " * 60, "notes.txt"), TableResolver())
+    for width, longest in [(80, 80), (200, 200), (1, 42)]:
+        lines = as_text(rows(played.recording.entries, ()), (), width=width, paint=plain)
+        assert max(map(len, lines)) <= longest
