@@ -17,8 +17,9 @@ import pytest
 
 from layergate.cli.telling import line_of
 from layergate.live.names import SystemResolver
+from layergate.sim.plans import Call, Happens, Script
 from layergate.sim.running import play
-from layergate.sim.script import Call, Happens, Script, parse
+from layergate.sim.script import parse
 from tests.live.lab import Line, Tracer, inside, layer
 
 pytestmark = pytest.mark.live

@@ -18,9 +18,11 @@ from layergate.model import Policy, PolicyError, Problem
 from layergate.policyfile import Resolver, load_text
 from layergate.sim.host import Host
 from layergate.sim.link import Link
+from layergate.sim.plans import ALL, Block, Call, Forge, Happens, Script, Statement
 from layergate.sim.recording import Called, Noted, Recording
-from layergate.sim.script import ALL, Block, Call, Forge, Happens, Script, Statement, address_of, statements
+from layergate.sim.script import statements
 from layergate.sim.sockets import Program, TcpSocket, UdpSocket
+from layergate.sim.words import address_of
 from layergate.sim.world import RunawayError, Task, World
 from layergate.tcp import Address, Config, Segment, compose_segment
 from layergate.tcp.ip import TCP, compose_packet, make_packet

@@ -44,143 +44,30 @@ import errno
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import Any, Final
 
 from layergate.model import PolicyError, Problem
 from layergate.sim.link import LinkConfig
+from layergate.sim.plans import (
+    ALL,
+    Block,
+    Call,
+    Forge,
+    Happens,
+    HostPlan,
+    LinkPlan,
+    ProgramPlan,
+    Script,
+    Statement,
+)
+from layergate.sim.words import Words, WrongError
 from layergate.tcp import Config, Flag, State
 
 INDENT: Final = "    "
-_NAME: Final = re.compile(r"[A-Za-z][\w-]*(\{i\})?[\w-]*")
-_TIME: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(us|ms|s|min|h)")
-_BYTES: Final = re.compile(r"([0-9]{1,12})([KMG]?)")
-_SHARE: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)%")
-_INTEGER: Final = re.compile(r"[0-9]{1,10}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 _ERRORS: Final = frozenset({"timeout", *errno.errorcode.values()})
-_TIME_UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
-_BYTE_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _FLAG_LETTERS: Final = {"S": Flag.SYN, "F": Flag.FIN, "R": Flag.RST, "P": Flag.PSH, ".": Flag.ACK, "U": Flag.URG}
-CALL_BYTES_MAX: Final = 1 << 30
-"""A call sends no more than that: it is all in memory."""
-ALL: Final = -1
-"""Of `receive`: everything up to the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a program does. *verb* and its arguments; *outcome*: the error that it is to end by, None for none."""
-
-    line: int
-    text: str
-    program: str
-    verb: str
-    name: str
-    port: int = 0
-    local_port: int = 0
-    host: str = ""
-    byte_count: int = 0
-    listener: str = ""
-    backlog: int = 128
-    within_s: float | None = None
-    outcome: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Forge:
-    """A segment that no socket of this world sends, put on the wire at *host*."""
-
-    line: int
-    host: str
-    flags: Flag
-    source: str
-    source_port: int
-    destination: str
-    destination_port: int
-    sequence: int = 0
-    acknowledgment: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Happens:
-    """What happens to the world: *verb* wait, cut, join, crash, expect or note; and a policy that is changed."""
-
-    line: int
-    verb: str
-    names: tuple[str, ...] = ()
-    seconds: float = 0.0
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Statements that are repeated, *count* times, *every_s* apart; or run *beside* the rest; or are *measured*."""
-
-    line: int
-    repeats: bool
-    beside: bool
-    count: int
-    every_s: float
-    measured: str
-    body: tuple[tuple[int, str], ...]
-    script: Script
-
-
-@dataclass(frozen=True, slots=True)
-class HostPlan:
-    """A host that a scenario has."""
-
-    name: str
-    addresses: tuple[str, ...]
-    forwards: bool = False
-    forgets_s: float | None = None
-    ports: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LinkPlan:
-    """A link that a scenario has."""
-
-    ends: tuple[str, str]
-    config: LinkConfig
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramPlan:
-    """A program that a scenario has."""
-
-    name: str
-    host: str
-    app: str
-    user: int = 0
-    unit: str | None = None
-
-
-Statement = Call | Forge | Happens | Block
-
-
-@dataclass(slots=True)
-class Script:
-    """A scenario, read. *policies* and *options* (of TCP) by host."""
-
-    file: str
-    title: str = ""
-    about: str = ""
-    hosts: dict[str, HostPlan] = field(default_factory=dict)
-    links: list[LinkPlan] = field(default_factory=list)
-    programs: dict[str, ProgramPlan] = field(default_factory=dict)
-    policies: dict[str, str] = field(default_factory=dict)
-    options: dict[str, dict[str, object]] = field(default_factory=dict)
-    statements: list[Statement] = field(default_factory=list)
-
-
-class _WrongError(Exception):
-    """What is wrong with a line. *found*, *accepted*."""
-
-    def __init__(self, found: str, accepted: str) -> None:
-        super().__init__(found)
-        self.found, self.accepted = found, accepted
 
 
 def parse(text: str, file: str) -> Script:
@@ -198,7 +85,7 @@ def parse(text: str, file: str) -> Script:
     for place, line, body in _blocks(numbered):
         try:
             _Reader(script).read(place, line, body)
-        except _WrongError as wrong:
+        except WrongError as wrong:
             problems.append(Problem(file, place, line.strip(), wrong.found, wrong.accepted))
         except PolicyError as error:
             problems += error.problems
@@ -232,7 +119,7 @@ def statements(block: Block, number: int) -> list[Statement]:
     for place, line, body in _blocks(_numbered(block, number)):
         try:
             _Reader(script, in_block=True).read(place, line, body)
-        except _WrongError as wrong:
+        except WrongError as wrong:
             problems.append(Problem(script.file, place, line.strip(), wrong.found, wrong.accepted))
     if problems:
         raise PolicyError(tuple(problems))
@@ -254,143 +141,51 @@ def _numbered(block: Block, number: int) -> list[tuple[int, str]]:
     return lines
 
 
-class _Reader:
+class _Reader(Words):
     """Reads one line, with its block, into a script."""
 
     def __init__(self, script: Script, *, in_block: bool = False) -> None:
-        self.script, self.in_block = script, in_block
+        super().__init__(script)
+        self.in_block = in_block
         self.place = 0
         self.body: tuple[tuple[int, str], ...] = ()
-        self.words: list[str] = []
 
     def read(self, place: int, line: str, body: tuple[tuple[int, str], ...]) -> None:
-        """Read *line*. Raises _WrongError."""
+        """Read *line*. Raises WrongError."""
         if line.startswith(" "):
-            raise _WrongError("indented", f"blocks stand below a line that ends in a colon, by {len(INDENT)} spaces")
+            raise WrongError("indented", f"blocks stand below a line that ends in a colon, by {len(INDENT)} spaces")
         self.place, self.body = place, body
         self.words = line.split()
         first = self.words[0]
         if _CONTROL.search(line):
-            raise _WrongError("a control character", "text that can be printed")
+            raise WrongError("a control character", "text that can be printed")
         if "{i}" in line:
-            raise _WrongError("{i}", "it only in a block that is repeated")
+            raise WrongError("{i}", "it only in a block that is repeated")
         if first in _PLANS and self.in_block:
-            raise _WrongError(
-                f"'{first}' in a block", "it before all blocks: the world is made before anything happens"
-            )
+            raise WrongError(f"'{first}' in a block", "it before all blocks: the world is made before anything happens")
         if first in _PLANS:
             self.words.pop(0)
             _PLANS[first](self)
-            self._end()
+            self.end()
         elif first.endswith(":") and first[:-1] in self.script.programs:
             self.script.statements.append(self._call(line.strip()))
         elif first in _STATEMENTS:
             self.words.pop(0)
             self.script.statements.append(_STATEMENTS[first](self))
-            self._end()
+            self.end()
         else:
             known = ", ".join([*_PLANS, *_STATEMENTS])
-            raise _WrongError(f"'{first}'", f"a program that was named, with a colon, or one of {known}")
+            raise WrongError(f"'{first}'", f"a program that was named, with a colon, or one of {known}")
         if self.body:
-            raise _WrongError("an indented block below it", "only policy, change, repeat, beside and measure have one")
-
-    # --- words --------------------------------------------------------------------------------------------------------
-
-    def _end(self) -> None:
-        if self.words:
-            raise _WrongError(f"'{self.words[0]}'", "nothing more on this line")
-
-    def _word(self, what: str) -> str:
-        if not self.words:
-            raise _WrongError("nothing", what)
-        return self.words.pop(0)
-
-    def _name(self, what: str) -> str:
-        word = self._word(what)
-        if not _NAME.fullmatch(word):
-            raise _WrongError(f"'{word}'", f"{what}: letters, digits and dashes")
-        return word
-
-    def _host(self) -> str:
-        word = self._word("the name of a host")
-        if word not in self.script.hosts:
-            raise _WrongError(f"'{word}'", f"a host that was named: {', '.join(self.script.hosts) or 'none was'}")
-        return word
-
-    def _seconds(self) -> float:
-        word = self._word("a time")
-        match = _TIME.fullmatch(word)
-        if not match:
-            raise _WrongError(f"'{word}'", "a time, such as 5ms, 2s, 3min")
-        return float(match[1]) * _TIME_UNITS[match[2]]
-
-    def _bytes(self) -> int:
-        word = self._word("a number of bytes")
-        match = _BYTES.fullmatch(word)
-        if not match:
-            raise _WrongError(f"'{word}'", "a number of bytes, such as 500, 64K, 10M")
-        return int(match[1]) * _BYTE_UNITS[match[2]]
-
-    def _call_bytes(self) -> int:
-        word, byte_count = self.words[0] if self.words else "", self._bytes()
-        if byte_count > CALL_BYTES_MAX:
-            raise _WrongError(f"'{word}'", "1G at most in a call")
-        return byte_count
-
-    def _rate(self) -> int:
-        rate = self._bytes()
-        if not rate:
-            raise _WrongError("a rate of nothing", "a byte a second at least; cut A B: nothing passes")
-        return rate
-
-    def _share(self) -> float:
-        word = self._word("a share")
-        match = _SHARE.fullmatch(word)
-        if not match or float(match[1]) > 100:
-            raise _WrongError(f"'{word}'", "a share, such as 1%, 100% at most")
-        return float(match[1]) / 100
-
-    def _integer(self, most: int, what: str) -> int:
-        word = self._word(what)
-        if not _INTEGER.fullmatch(word) or int(word) > most:
-            raise _WrongError(f"'{word}'", f"{what}, 0 to {most}")
-        return int(word)
-
-    def _port(self) -> int:
-        return self._integer(0xFFFF, "a port")
-
-    def _port_range(self) -> tuple[int, int]:
-        word = self._word("LOW-HIGH")
-        low, _, high = word.partition("-")
-        if not (_INTEGER.fullmatch(low) and _INTEGER.fullmatch(high) and 0 < int(low) <= int(high) <= 0xFFFF):
-            raise _WrongError(f"'{word}'", "two ports, LOW-HIGH")
-        return int(low), int(high)
-
-    def _end_of(self) -> tuple[str, int]:
-        word = self._word("HOST:PORT")
-        host, colon, port = word.rpartition(":")
-        if not colon or not _INTEGER.fullmatch(port) or int(port) > 0xFFFF:
-            raise _WrongError(f"'{word}'", "HOST:PORT")
-        if host not in self.script.hosts:
-            _check_address(host)
-        return host, int(port)
-
-    def _options(self, known: Mapping[str, Callable[[], object]]) -> dict[str, object]:
-        found: dict[str, object] = {}
-        while self.words:
-            word = self.words.pop(0)
-            if word not in known:
-                raise _WrongError(f"'{word}'", " or ".join(known) or "nothing more")
-            found[word] = known[word]()
-        return found
+            raise WrongError("an indented block below it", "only policy, change, repeat, beside and measure have one")
 
     # --- plans --------------------------------------------------------------------------------------------------------
 
     def host(self) -> None:
         """Host NAME ADDRESS... [forwards] [forgets TIME]."""
-        name = self._name("the name of a host")
+        name = self.name("the name of a host")
         if name in self.script.hosts:
-            raise _WrongError(f"another host {name}", "a name for each host")
+            raise WrongError(f"another host {name}", "a name for each host")
         addresses = []
         while (
             self.words
@@ -401,10 +196,10 @@ class _Reader:
             try:
                 ipaddress.ip_interface(word)
             except ValueError:
-                raise _WrongError(f"'{word}'", "an address with its prefix, such as 10.9.0.1/24") from None
+                raise WrongError(f"'{word}'", "an address with its prefix, such as 10.9.0.1/24") from None
             addresses.append(word)
-        options: dict[str, Any] = self._options(
-            {"forwards": lambda: True, "forgets": self._seconds, "ports": self._port_range}
+        options: dict[str, Any] = self.options(
+            {"forwards": lambda: True, "forgets": self.seconds, "ports": self.port_range}
         )
         self.script.hosts[name] = HostPlan(
             name, tuple(addresses), "forwards" in options, options.get("forgets"), options.get("ports")
@@ -412,21 +207,21 @@ class _Reader:
 
     def link(self) -> None:
         """Link A B and how it behaves."""
-        ends = self._host(), self._host()
+        ends = self.known_host(), self.known_host()
         if ends[0] == ends[1]:
-            raise _WrongError(f"a link from {ends[0]} to itself", "two hosts; its loopback a host has anyway")
-        options = self._options(
+            raise WrongError(f"a link from {ends[0]} to itself", "two hosts; its loopback a host has anyway")
+        options = self.options(
             {
-                "delay": self._seconds,
-                "rate": self._rate,
-                "loss": self._share,
-                "duplication": self._share,
-                "reordering": self._share,
-                "queue": self._bytes,
+                "delay": self.seconds,
+                "rate": self.rate,
+                "loss": self.share,
+                "duplication": self.share,
+                "reordering": self.share,
+                "queue": self.byte_count,
             }
         )
         if any(set(one.ends) == set(ends) for one in self.script.links):
-            raise _WrongError(f"another link between {ends[0]} and {ends[1]}", "a link for each pair of hosts")
+            raise WrongError(f"another link between {ends[0]} and {ends[1]}", "a link for each pair of hosts")
         names = {"delay": "delay_s", "queue": "queue_bytes_max"}
         given: dict[str, Any] = {names.get(name, name): value for name, value in options.items()}
         config = LinkConfig(**given)
@@ -434,15 +229,15 @@ class _Reader:
 
     def program(self) -> None:
         """Program NAME at HOST app PATH [user NUMBER] [unit NAME]."""
-        name = self._name("the name of a program")
+        name = self.name("the name of a program")
         if name in self.script.programs:
-            raise _WrongError(f"another program {name}", "a name for each program")
+            raise WrongError(f"another program {name}", "a name for each program")
         self._literally("at")
-        host = self._host()
+        host = self.known_host()
         self._literally("app")
-        app = self._word("the path of an executable")
-        options = self._options(
-            {"user": lambda: self._integer(0xFFFFFFFF, "a user id"), "unit": lambda: self._word("the name of a unit")}
+        app = self.word("the path of an executable")
+        options = self.options(
+            {"user": lambda: self.integer(0xFFFFFFFF, "a user id"), "unit": lambda: self.word("the name of a unit")}
         )
         user, unit = options.get("user", 0), options.get("unit")
         self.script.programs[name] = ProgramPlan(
@@ -451,44 +246,44 @@ class _Reader:
 
     def tcp(self) -> None:
         """Tcp HOST OPTION VALUE..., options as `tcp.Config` has them."""
-        options = self.script.options.setdefault(self._host(), {})
+        options = self.script.options.setdefault(self.known_host(), {})
         kinds = {one.name: str(one.type) for one in fields(Config)}
         while self.words:
             word = self.words.pop(0)
             if word not in kinds:
-                raise _WrongError(f"'{word}'", f"an option of TCP: {', '.join(kinds)}")
+                raise WrongError(f"'{word}'", f"an option of TCP: {', '.join(kinds)}")
             options[word] = self._option(kinds[word])
         try:
             Config(**options)  # type: ignore[arg-type]
         except ValueError as error:
-            raise _WrongError(str(error), "options that a connection could live with") from None
+            raise WrongError(str(error), "options that a connection could live with") from None
 
     def _option(self, kind: str) -> object:
         if kind.startswith("bool"):
-            word = self._word("on or off")
+            word = self.word("on or off")
             if word not in ("on", "off"):
-                raise _WrongError(f"'{word}'", "on or off")
+                raise WrongError(f"'{word}'", "on or off")
             return word == "on"
         if kind.endswith("None") and self.words[:1] == ["none"]:
             return self.words.pop(0) and None
-        return self._seconds() if kind.startswith("float") else self._bytes()
+        return self.seconds() if kind.startswith("float") else self.byte_count()
 
     def _literally(self, word: str) -> None:
-        found = self._word(word)
+        found = self.word(word)
         if found != word:
-            raise _WrongError(f"'{found}'", word)
+            raise WrongError(f"'{found}'", word)
 
     def policy(self) -> None:
         """Policy HOST: in force from the beginning."""
         host, text = self._policy()
         if host in self.script.policies:
-            raise _WrongError(f"another policy of {host}", f"one; change {host}: has another, later")
+            raise WrongError(f"another policy of {host}", f"one; change {host}: has another, later")
         self.script.policies[host] = text
 
     def _policy(self) -> tuple[str, str]:
         if self.words and self.words[-1].endswith(":"):
             self.words[-1] = self.words[-1][:-1]
-        host = self._host()
+        host = self.known_host()
         lines = dict(self.body)  # blank ones and comments were left out, but count
         text = "\n".join(lines.get(place, "") for place in range(1, max(lines, default=0) + 1))
         self.body = ()
@@ -504,7 +299,7 @@ class _Reader:
 
     def wait(self) -> Happens:
         """Wait TIME."""
-        return Happens(self.place, "wait", seconds=self._seconds())
+        return Happens(self.place, "wait", seconds=self.seconds())
 
     def cut(self) -> Happens:
         """Cut A B: pull the cable."""
@@ -515,20 +310,20 @@ class _Reader:
         return Happens(self.place, "join", self._linked())
 
     def _linked(self) -> tuple[str, str]:
-        ends = self._host(), self._host()
+        ends = self.known_host(), self.known_host()
         if not any(set(one.ends) == set(ends) for one in self.script.links):
-            raise _WrongError(" ".join(ends), "two hosts with a link between them")
+            raise WrongError(" ".join(ends), "two hosts with a link between them")
         return ends
 
     def crash(self) -> Happens:
         """Crash HOST."""
-        return Happens(self.place, "crash", (self._host(),))
+        return Happens(self.place, "crash", (self.known_host(),))
 
     def expect(self) -> Happens:
         """Expect NAME STATE."""
-        name, state = self._name("the name of a socket"), self._word("a state")
+        name, state = self.name("the name of a socket"), self.word("a state")
         if state not in State.__members__:
-            raise _WrongError(f"'{state}'", f"a state: {', '.join(State.__members__)}")
+            raise WrongError(f"'{state}'", f"a state: {', '.join(State.__members__)}")
         return Happens(self.place, "expect", (name,), text=state)
 
     def note(self) -> Happens:
@@ -538,19 +333,19 @@ class _Reader:
 
     def forge(self) -> Forge:
         """Forge HOST FLAGS from ADDRESS:PORT to HOST:PORT [sequence N] [acknowledgment N]."""
-        host = self._host()
-        letters = self._word("flags")
+        host = self.known_host()
+        letters = self.word("flags")
         if letters != "none" and any(letter not in _FLAG_LETTERS for letter in letters):
-            raise _WrongError(f"'{letters}'", "flags as tcpdump writes them: S F R P . U, or none")
+            raise WrongError(f"'{letters}'", "flags as tcpdump writes them: S F R P . U, or none")
         flags = Flag.NONE
         for letter in letters if letters != "none" else "":
             flags |= _FLAG_LETTERS[letter]
         self._literally("from")
-        source, source_port = self._end_of()
+        source, source_port = self.end_of()
         self._literally("to")
-        destination, destination_port = self._end_of()
-        number = lambda: self._integer(0xFFFFFFFF, "a number")  # noqa: E731
-        options = self._options({"sequence": number, "acknowledgment": number})
+        destination, destination_port = self.end_of()
+        number = lambda: self.integer(0xFFFFFFFF, "a number")  # noqa: E731
+        options = self.options({"sequence": number, "acknowledgment": number})
         return Forge(
             self.place,
             host,
@@ -565,8 +360,8 @@ class _Reader:
     def repeat(self) -> Block:
         """Repeat N [every TIME]: a block."""
         self._colon()
-        count = self._integer(10_000_000, "how often")
-        options: dict[str, Any] = self._options({"every": self._seconds})
+        count = self.integer(10_000_000, "how often")
+        options: dict[str, Any] = self.options({"every": self.seconds})
         return self._block(repeats=True, count=count, every_s=options.get("every", 0.0))
 
     def beside(self) -> Block:
@@ -581,7 +376,7 @@ class _Reader:
 
     def _colon(self) -> None:
         if not self.words or not self.words[-1].endswith(":"):
-            raise _WrongError("no colon", "a colon at the end, and a block below")
+            raise WrongError("no colon", "a colon at the end, and a block below")
         self.words[-1] = self.words[-1][:-1]
         if not self.words[-1]:
             self.words.pop()
@@ -597,7 +392,7 @@ class _Reader:
     ) -> Block:
         body, self.body = self.body, ()
         if not body:
-            raise _WrongError("no block below", f"lines that are indented by {len(INDENT)} spaces")
+            raise WrongError("no block below", f"lines that are indented by {len(INDENT)} spaces")
         block = Block(self.place, repeats, beside, count, every_s, measured, body, self.script)
         statements(block, 0)  # its errors are the file's
         return block
@@ -609,42 +404,42 @@ class _Reader:
             at = self.words.index("->")
             rest, self.words = self.words[at + 1 :], self.words[:at]
             if len(rest) != 1:
-                raise _WrongError(" ".join(rest) or "nothing", "one word behind ->: an errno's name, or timeout")
+                raise WrongError(" ".join(rest) or "nothing", "one word behind ->: an errno's name, or timeout")
             outcome = rest[0]
             if outcome not in _ERRORS:
-                raise _WrongError(f"'{outcome}'", "an errno's name, such as ECONNREFUSED, or timeout")
-        verb = self._word("a call")
+                raise WrongError(f"'{outcome}'", "an errno's name, such as ECONNREFUSED, or timeout")
+        verb = self.word("a call")
         if verb not in _CALLS:
-            raise _WrongError(f"'{verb}'", f"a call: {', '.join(_CALLS)}")
-        name = self._name("the name of a socket")
+            raise WrongError(f"'{verb}'", f"a call: {', '.join(_CALLS)}")
+        name = self.name("the name of a socket")
         given: dict[str, Any] = _CALLS[verb](self)
         readers: dict[str, Callable[[], object]] = {
-            "within": self._seconds,
-            "backlog": lambda: self._integer(1 << 31, "a backlog"),
-            "from": self._port,
+            "within": self.seconds,
+            "backlog": lambda: self.integer(1 << 31, "a backlog"),
+            "from": self.port,
         }
-        options = self._options({key: readers[key] for key in _CALL_OPTIONS.get(verb, ())})
+        options = self.options({key: readers[key] for key in _CALL_OPTIONS.get(verb, ())})
         names = {"within": "within_s", "from": "local_port"}
         given |= {names.get(key, key): value for key, value in options.items()}
         return Call(self.place, text, program, verb, name, outcome=outcome, **given)
 
     def to_end(self) -> dict[str, object]:
         """HOST:PORT."""
-        host, port = self._end_of()
+        host, port = self.end_of()
         return {"host": host, "port": port}
 
     def to_end_bytes(self) -> dict[str, object]:
         """HOST:PORT BYTES."""
-        return {**self.to_end(), "byte_count": self._call_bytes()}
+        return {**self.to_end(), "byte_count": self.call_bytes()}
 
     def of_listener(self) -> dict[str, object]:
         """Take "from LISTENER"."""
         self._literally("from")
-        return {"listener": self._name("the name of a listener")}
+        return {"listener": self.name("the name of a listener")}
 
     def to_bytes(self) -> dict[str, object]:
         """BYTES."""
-        return {"byte_count": self._call_bytes()}
+        return {"byte_count": self.call_bytes()}
 
     def to_bytes_or_all(self) -> dict[str, object]:
         """BYTES or all."""
@@ -655,7 +450,7 @@ class _Reader:
 
     def to_port(self) -> dict[str, object]:
         """PORT."""
-        return {"port": self._port()}
+        return {"port": self.port()}
 
     def to_port_or_none(self) -> dict[str, object]:
         """[PORT]."""
@@ -664,29 +459,6 @@ class _Reader:
     def nothing(self) -> dict[str, object]:
         """No argument."""
         return {}
-
-
-def address_of(text: str, version: int) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the address of IPv*version* that *text* is: as it is, or as the n-th of a network. Raises ValueError."""
-    for one in text.strip("[]").split("|"):
-        network, sharp, number = one.partition("#")
-        if sharp:
-            whole = ipaddress.ip_network(network)
-            found = whole[int(number) % whole.num_addresses]
-        else:
-            found = ipaddress.ip_address(one)
-        if found.version == version:
-            return found
-    raise ValueError(f"{text} has no address of IPv{version}")
-
-
-def _check_address(text: str) -> None:
-    try:
-        for version in (4, 6):
-            address_of(text.replace("{i}", "0"), version)
-    except ValueError:
-        accepted = "a host that was named, or an address of either family: 198.51.100.0/24#{i}|2001:db8::/64#{i}"
-        raise _WrongError(f"'{text}'", accepted) from None
 
 
 _PLANS: Final[Mapping[str, Callable[[_Reader], None]]] = {
