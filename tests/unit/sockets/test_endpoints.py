@@ -10,11 +10,11 @@ from layergate.sockets import states
 from layergate.sockets.changes import changes
 from layergate.sockets.columns import BY_NAME, process_words, size_words, time_words
 from layergate.sockets.lines import csv_line, endpoint_line
-from layergate.sockets.owners import Holder, Owners
+from layergate.sockets.owners import NOBODY, Holder, Owners
 from layergate.sockets.states import states_called
 from layergate.sockets.tcp_info import tcp_info
 from layergate.tcp.states import State
-from tests.unit.sockets.example import INFO, NGINX, OWNERS, endpoint
+from tests.unit.sockets.example import CURL, INFO, NGINX, OWNERS, endpoint
 
 
 def test_states_of_tcp_are_called_as_rfc_9293_calls_them() -> None:
@@ -125,3 +125,13 @@ def test_sizes_are_short(count: float, words: str) -> None:
 )
 def test_times_are_short(seconds: float | None, words: str) -> None:
     assert time_words(seconds) == words
+
+
+def test_a_holder_that_is_gone_is_no_change_and_another_one_is() -> None:
+    held, left, passed_on = (
+        endpoint(state="LISTEN", remote=None, inode=101, owners=owners)
+        for owners in (OWNERS, NOBODY, Owners([(101, 900, 3)], [CURL]))
+    )
+    assert [change.what for change in changes([held], [left])] == []
+    assert [change.what for change in changes([held], [passed_on])] == ["changed"]
+    assert [change.what for change in changes([left], [])] == ["gone"]
