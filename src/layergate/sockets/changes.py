@@ -1,8 +1,9 @@
 """What changed between two lists: endpoints that came, went, or changed their state, or their holder for another.
 
 An endpoint stays the same while its ends do, so that the TIME_WAIT which takes a socket's place is a change of its
-state and not a death and a birth; where it has no remote end, while its cookie does. A socket that nobody holds is about to go, or changes its state:
-that alone is no change, for holders and sockets are not listed at one moment.
+state and not a death and a birth; where it has no remote end, while its cookie does. A socket that nobody
+holds is about to go, or changes its state: that alone is no change, for holders and sockets are not listed at one
+moment.
 
 Worked example: `changes([a], [a with state CLOSE_WAIT, b])` tells a, "changed", then b, "new".
 """
