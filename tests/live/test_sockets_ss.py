@@ -128,7 +128,7 @@ def differences(row: Line, before: tuple[list[str], str], after: tuple[list[str]
         ):
             yield f"{name}: {bounds} {info[key]}"
     rtt = re.search(r" rtt:([\d.]+)/([\d.]+)", rest)
-    if rtt and (float(rtt[1]) * 1000, float(rtt[2]) * 1000) != (info["rtt_us"], info["rtt_variance_us"]):
+    if rtt and (round(float(rtt[1]) * 1000), round(float(rtt[2]) * 1000)) != (info["rtt_us"], info["rtt_variance_us"]):
         yield f"rtt: {rtt[0]}"
     scales = re.search(r"wscale:(\d+),(\d+)", rest)
     if scales and (int(scales[1]), int(scales[2])) != (info["window_scales"] & 15, info["window_scales"] >> 4):
