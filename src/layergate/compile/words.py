@@ -203,13 +203,6 @@ class Layout:
             self, names=names, slots=dict(self.slots), predicates=dict(self.predicates), tokens=dict(self.tokens)
         )
 
-    def field_of(self, word: int) -> str:
-        """Return the name of the field that *word* belongs to, for people."""
-        for slot in self.slots.values():
-            if word in slot.words:
-                return slot.field
-        return "known fields" if word == KNOWN else "predicates"
-
 
 def halves(number: int, count: int) -> Sequence[int]:
     """Return *number* as *count* words, the most significant first."""

@@ -88,7 +88,7 @@ class UdpStack:
             payload = compose_datagram(Datagram(local.port, remote.port, data), local.address, remote.address)
             self.host.send(interface, make_packet(local.address, remote.address, UDP, payload))
         else:
-            self._blocked(port, local, remote, blocked)
+            self._blocked(port, remote, blocked)
         return blocked
 
     def receive(self, interface: Interface, packet: Packet) -> None:
@@ -112,7 +112,7 @@ class UdpStack:
         where = self._where(interface, port, local, remote, inbound=True)
         blocked = self.gate.passes(Passing(inbound=True), endpoint, where)
         if blocked is not None:
-            self._blocked(port, local, remote, blocked)
+            self._blocked(port, remote, blocked)
         elif len(port.received) >= RECEIVED_MAX:
             port.drops += 1
         else:
@@ -166,9 +166,8 @@ class UdpStack:
         return where
 
     @staticmethod
-    def _blocked(port: UdpPort, local: End, remote: End, told: Decided) -> None:
+    def _blocked(port: UdpPort, remote: End, told: Decided) -> None:
         """A flow that its own layer blocks is forgotten: its next datagram is a first one."""
-        del local
         assert told.action is Action.BLOCK
         if told.indication.layer.base in ("ALE_AUTH_CONNECT", "ALE_AUTH_RECV_ACCEPT", "ALE_FLOW_ESTABLISHED"):
             port.endpoints.pop(remote, None)

@@ -83,7 +83,6 @@ class Host:
         self.random = world.random(f"host {name}")
         self.counts: Counter[str] = Counter()
         self.forwards, self.forgets_s = forwards, forgets_s
-        self.is_up = True
         self._seen: dict[tuple[int, End, End], float] = {}
         loopback = ip_interface("127.0.0.1/8"), ip_interface("::1/128")
         self.interfaces = [Interface(LOOPBACK_INDEX, "lo", loopback, self._loop, replace(config, mtu=LOOPBACK_MTU))]
@@ -158,8 +157,7 @@ class Host:
 
     def send(self, interface: Interface, packet: Packet) -> None:
         """Put *packet*, which the gate has let pass, on the wire of *interface*."""
-        if self.is_up:
-            interface.transmit(compose_packet(packet))
+        interface.transmit(compose_packet(packet))
 
     def where(self, interface: Interface, protocol: int, local: End, remote: End, *, inbound: bool) -> Where:
         """Return what is known of a packet between these ends at *interface*; its flow by the world's recording."""
@@ -182,8 +180,6 @@ class Host:
 
     def receive(self, interface: Interface, data: bytes) -> None:
         """Take in what the wire of *interface* delivers. Never raises for what is in it."""
-        if not self.is_up:
-            return
         packet = parse_packet(data)
         if isinstance(packet, Malformed):
             self.counts[packet.reason] += 1

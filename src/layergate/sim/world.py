@@ -118,7 +118,6 @@ class World:
         self.now = 0.0
         self._events: list[Event] = []
         self._numbers = itertools.count()
-        self.tasks: list[Task[Any]] = []
 
     def random(self, name: str) -> Random:
         """Return a source of chance of its own for *name*: what others draw does not move it."""
@@ -137,7 +136,6 @@ class World:
     def spawn(self, program: Coroutine[Signal, None, T]) -> Task[T]:
         """Start *program* at this moment."""
         task = Task(self, program)
-        self.tasks.append(task)
         self.at(self.now, task.step)
         return task
 
@@ -176,7 +174,7 @@ class World:
     def run(self, until: float | None = None, *, stop: Callable[[], bool] = lambda: False) -> None:
         """Let time pass: until nothing is left to happen, to the moment *until*, or until *stop* says so.
 
-        Raises RunawayError; and the error of a program that ended by one and that nobody joined.
+        Raises RunawayError. A program's error stays with its task.
         """
         for count in itertools.count():
             if stop() or not self._events or (until is not None and self._events[0].time > until):

@@ -79,16 +79,6 @@ class TcpInfo(NamedTuple):
     timeout_recoveries: int
     timeout_ms: int
 
-    @property
-    def send_scale(self) -> int:
-        """The peer's window scale."""
-        return self.window_scales & 15
-
-    @property
-    def receive_scale(self) -> int:
-        """Our window scale."""
-        return self.window_scales >> 4
-
 
 def tcp_info(data: bytes) -> TcpInfo:
     """Return *data*, a struct tcp_info of whatever length, as a TcpInfo."""
