@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from bench import analysis, classifier, measure, simulation, sockets
+from bench import analysis, classifier, measure, rivals, simulation, sockets
 from bench.place import Place
 from bench.report import HISTORY, Report, append, stamp
 from bench.variants import Sizes, for_connections, for_packets
@@ -34,6 +34,13 @@ def _classifier(arguments: argparse.Namespace, asked: Signals) -> dict[str, Any]
     tables = list(classifier.measured(COUNTS_ALONE[:1] if arguments.quick else counts, shapes))
     print(classifier.text(tables))
     return {"classifier": [one.line() for one in tables]}
+
+
+def _rivals(arguments: argparse.Namespace, asked: Signals) -> dict[str, Any]:
+    del asked
+    found = list(rivals.measured(COUNTS_ALONE[:1] if arguments.quick else COUNTS))
+    print(rivals.text(found))
+    return rivals.line(found)
 
 
 def _analysis(arguments: argparse.Namespace, asked: Signals) -> dict[str, Any]:
@@ -68,6 +75,7 @@ def _sockets(arguments: argparse.Namespace, asked: Signals) -> dict[str, Any]:
 
 PARTS: Final[Mapping[str, Part]] = {
     "classifier": _classifier,
+    "rivals": _rivals,
     "analysis": _analysis,
     "simulation": _simulation,
     "kernel": _kernel,

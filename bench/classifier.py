@@ -23,6 +23,7 @@ from layergate.backends import plain
 from layergate.backends.columns import Columns, Texts
 from layergate.compile import Compiled, Names, compile_layer, compile_policy
 from layergate.engine import in_order
+from layergate.model import Layer
 
 SHAPES: Final = ((4, 1), (4, 4), (6, 1))  # family, sublayers
 LIST_MAX: Final = 1000
@@ -79,19 +80,19 @@ def _measured(rules: Ruleset, kernel: KernelClassifier | None) -> Figures:
     table = compiled.tables[rules.layer.id]
     headers = {kind: list(rules.headers(kind, HEADER_COUNT)) for kind in HEADERS}
     keys = {kind: [table.layout.key(rules.values(one)) for one in found] for kind, found in headers.items()}
-    kernel_ns: tuple[float, ...] = ()
+    in_kernel: tuple[float, ...] = ()
     worst_ns, list_ns = 0.0, None
     if kernel is not None:
         kernel.put(compiled)
-        kernel_ns = tuple(_kernel(kernel, rules, keys[kind]) for kind in HEADERS)
+        in_kernel = tuple(kernel_ns(kernel, rules.layer, keys[kind]) for kind in HEADERS)
         longest = max(
             (key for found in keys.values() for key in found),
             key=lambda key: plain.walk(table.steps, table.root, key, rules.sublayers).steps,
         )
-        worst_ns = _kernel(kernel, rules, [longest])
+        worst_ns = kernel_ns(kernel, rules.layer, [longest])
         if rules.count <= LIST_MAX:
             kernel.put(_as_list(rules, compiled))
-            list_ns = _kernel(kernel, rules, keys["uniform"])
+            list_ns = kernel_ns(kernel, rules.layer, keys["uniform"])
     _, plain_s = _timed(
         lambda: [plain.walk(table.steps, table.root, key, rules.sublayers) for key in keys["uniform"][:PLAIN]]
     )
@@ -104,10 +105,10 @@ def _measured(rules: Ruleset, kernel: KernelClassifier | None) -> Figures:
         update_s=update_s,
         table_bytes=table.table_bytes,
         walk_max=table.walk_max,
-        kernel_ns=kernel_ns,
+        kernel_ns=in_kernel,
         worst_ns=worst_ns,
         list_ns=list_ns,
-        columns_per_us=tuple(_columns(compiled, rules, headers[kind]) for kind in HEADERS),
+        columns_per_us=tuple(columns_per_us(compiled, rules, headers[kind]) for kind in HEADERS),
         plain_us=plain_s / PLAIN * 1e6,
     )
 
@@ -118,8 +119,9 @@ def _timed(action: Callable[[], T]) -> tuple[T, float]:
     return result, time.perf_counter() - began
 
 
-def _kernel(kernel: KernelClassifier, rules: Ruleset, keys: Sequence[Sequence[int]]) -> float:
-    kernel.load(rules.layer, keys)
+def kernel_ns(kernel: KernelClassifier, layer: Layer, keys: Sequence[Sequence[int]]) -> float:
+    """Return the time that the table in force takes for each of *keys*, beyond a program that does nothing, ns."""
+    kernel.load(layer, keys)
     floor = min(kernel.run("bench_nothing", RUNS) for _ in range(3))
     return min(kernel.run("bench_decide", RUNS) for _ in range(3)) - floor
 
@@ -134,7 +136,8 @@ def _as_list(rules: Ruleset, compiled: Compiled) -> Compiled:
     return replace(compiled, tables={rules.layer.id: compile_layer(rules.layer, heard, names, as_list=True)})
 
 
-def _columns(compiled: Compiled, rules: Ruleset, headers: Sequence[Header]) -> float:
+def columns_per_us(compiled: Compiled, rules: Ruleset, headers: Sequence[Header]) -> float:
+    """Return how many rows of *headers* the columns decide in a microsecond, on one processor."""
     columns: dict[str, Any] = {}
     for name in headers[0]:
         numbers = [one[name] for one in headers]

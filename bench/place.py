@@ -47,9 +47,9 @@ class Place:
         self.load, self.noop = built / "load", built / "noop.bpf.o"
         self._build()
         self.name = f"lg-bench-{os.getpid()}"
-        self._leave.callback(_ip, "netns", "del", self.name, check=False)
-        _ip("netns", "add", self.name)
-        _ip("-n", self.name, "link", "set", "lo", "up")
+        self._leave.callback(ip, "netns", "del", self.name, check=False)
+        ip("netns", "add", self.name)
+        ip("-n", self.name, "link", "set", "lo", "up")
         self.namespace = Namespace(self.name)
         self._leave.callback(self.namespace.close)
         self.hierarchy = Hierarchy()
@@ -76,7 +76,8 @@ class Place:
         subprocess.run([command[0], *LOAD_FLAGS, "-o", self.load, HERE / "load.c"], check=True)
 
 
-def _ip(*words: str, check: bool = True) -> None:
+def ip(*words: str, check: bool = True) -> None:
+    """Run `ip` with *words*. Raises NotSupportedError."""
     # In a session of its own: Ctrl-C is ours to hear, and cuts no removal short.
     done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False, start_new_session=True)
     if check and done.returncode:
