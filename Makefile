@@ -27,6 +27,8 @@ demo: setup ## a first look at what layergate does
 test: setup static ## everything: format, lint, types, import direction, all tests (live ones as root)
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest tests
+	@echo "test: all forms of the classifier against one another (make parity compares 10,000,000)"
+	@$(BIN)/python -m tests.parity.long --tables 100000 --kernel 40000
 
 check: setup static ## the quick part of test, under a minute: the same checks, unit and parity tests
 	@echo "check: pytest, unit and parity"
@@ -35,7 +37,7 @@ check: setup static ## the quick part of test, under a minute: the same checks, 
 bench: setup ## measure, and append to bench/history.jsonl
 	@$(BIN)/python -m bench
 
-# TABLES, KERNEL: how many comparisons; SEED=2 others. CI tries some 10,000 of the first kind in the unit tests.
+# TABLES, KERNEL: how many comparisons; SEED=2 others. `make test` makes 100,000 and 40,000.
 parity: setup ## compare reference, interpreter, columns and kernel (root), over drawn sets, by the million
 	@$(BIN)/python -m tests.parity.long --tables $(or $(TABLES),10000000) --kernel $(or $(KERNEL),1000000) --seed $(or $(SEED),1)
 

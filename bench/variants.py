@@ -161,8 +161,8 @@ class Sizes:
     connections: int = 4000
     exchanges: int = 20_000
     warm_up: int = 500
-    connect_filters: int = 1000
-    transport: tuple[int, ...] = field(default=(100, 4096))
+    connect_filters: int = 10_000
+    transport: tuple[int, ...] = field(default=(100, 100_000))
 
 
 def for_connections(sizes: Sizes) -> tuple[Variant, ...]:
