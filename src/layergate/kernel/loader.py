@@ -19,6 +19,7 @@ from typing import Final
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.cgroups import Cgroup
 from layergate.kernel.libbpf import Attach, BpfObject, Command, bpf, kernel_has
+from layergate.kernel.limits import Limits
 from layergate.kernel.maps import Map
 from layergate.kernel.netns import Namespace
 from layergate.kernel.tables import Control, Tables
@@ -50,6 +51,8 @@ STAT_NAMES: Final = {
     layout.STAT_FLOWS_FULL: "flows_full",
     layout.STAT_EMITTED: "written",
     layout.STAT_TABLE_FAULT: "table_faults",
+    layout.STAT_UNTOLD: "kept_out",
+    layout.STAT_UNCOUNTED: "uncounted",
 }
 
 
@@ -106,7 +109,8 @@ class Programs:
             raise
         self.control = Control(self.maps["lg_control"])
         self.control.beat()
-        self.tables = Tables(self.maps["lg_tables"], self.maps["lg_headers"], self.control)
+        self.limits = Limits.of(self.maps)
+        self.tables = Tables(self.maps["lg_tables"], self.maps["lg_headers"], self.control, self.limits)
         self.flows = self._map("lg_flows", layout.FLOW_KEY, layout.FLOW)
         self.resets = Map(self.maps["lg_resets"], 8, layout.RESET.size)
         self.apps = Map(self.maps["lg_apps"], layout.EXE_KEY.size, 4)

@@ -204,6 +204,7 @@ class Session:
             # Not all at once: a ring that fills as fast as it is read must not keep us from the rest.
             for record in islice(self.ring.read(), RECORDS_AT_ONCE):
                 yield from self.narrator.tell(record)
+        yield from self.narrator.bans.ended((time.monotonic_ns() - self.narrator.began_ns) / 1e9)
         self._destroy(self.programs.resets)
         for place in self._places:
             if changed(place.watch):
