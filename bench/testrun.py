@@ -31,7 +31,7 @@ PACKET: Final = bytes(64)
 _TEST_RUN: Final = struct.Struct("<IIIIQQII")
 _RETVAL_AT, _DURATION_AT = 4, 36
 # In the record, the key stands from the addresses on; what is decided, where these members are.
-_KEY_AT: Final = struct.calcsize("<7Q")
+_KEY_AT: Final = struct.calcsize("<8Q")
 _KEY: Final = struct.Struct(f"<{KERNEL_WORDS}I")
 
 

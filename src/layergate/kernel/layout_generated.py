@@ -330,6 +330,17 @@ BAN_UNTIL: Final = 1  # at 8
 BAN_REPEATS: Final = 2  # at 16
 BAN_PAD: Final = 3  # at 20
 
+# struct lg_sweep
+SWEEP: Final = Struct("<QQQQIIII")
+SWEEP_CLOSED_NS: Final = 0  # at 0
+SWEEP_WAITING_NS: Final = 1  # at 8
+SWEEP_OPENING_NS: Final = 2  # at 16
+SWEEP_ASKING_NS: Final = 3  # at 24
+SWEEP_ROUND: Final = 4  # at 32
+SWEEP_FLOWS: Final = 5  # at 36
+SWEEP_KEYS: Final = 6  # at 40
+SWEEP_PAD: Final = 7  # at 44
+
 # struct lg_reset
 RESET: Final = Struct("<Q2Q2QHHIII")
 RESET_NETNS: Final = 0  # at 0

@@ -22,6 +22,7 @@ from layergate.kernel.libbpf import Attach, BpfObject, Command, bpf, kernel_has
 from layergate.kernel.limits import Limits
 from layergate.kernel.maps import Map
 from layergate.kernel.netns import Namespace
+from layergate.kernel.sweep import Sweeper
 from layergate.kernel.tables import Control, Tables
 from layergate.model import NotSupportedError
 
@@ -104,11 +105,13 @@ class Programs:
         try:
             self._cgroup = [self._load(name, settings.packed()) for name in CGROUP_OBJECTS]
             self._tracing = self._load_what_goes("tracing", settings.packed())
+            sweep = self._load("sweep", settings.packed())
         except BaseException:
             self.close()
             raise
         self.control = Control(self.maps["lg_control"])
         self.control.beat()
+        self.sweeper = Sweeper(sweep.program_fd("lg_sweep"), Map(self.maps["lg_requests"], layout.FLOW_KEY.size, 4))
         self.limits = Limits.of(self.maps)
         self.tables = Tables(self.maps["lg_tables"], self.maps["lg_headers"], self.control, self.limits)
         self.flows = self._map("lg_flows", layout.FLOW_KEY, layout.FLOW)

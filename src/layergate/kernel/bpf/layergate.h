@@ -384,6 +384,18 @@ struct lg_ban {
 	__u32 pad;
 };
 
+/* What a sweep is told, and tells. */
+struct lg_sweep {
+	__u64 closed_ns; /* a closed flow is kept so long */
+	__u64 waiting_ns; /* one that left a TIME_WAIT */
+	__u64 opening_ns; /* one that was never established */
+	__u64 asking_ns; /* a handshake that the kernel does not list */
+	__u32 round; /* the value of the requests that it lists now */
+	__u32 flows;
+	__u32 keys;
+	__u32 pad;
+};
+
 struct lg_reset {
 	__u64 netns;
 	__u64 local[2];

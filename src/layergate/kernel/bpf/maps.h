@@ -159,6 +159,14 @@ struct {
 	__type(value, struct lg_count);
 } lg_no_count SEC(".maps");
 
+/* The handshakes that the kernel listed at the last sweep, and which sweep that was. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct lg_flow_key);
+	__type(value, __u32);
+} lg_requests SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
