@@ -21,6 +21,7 @@ from tests.live.lab import LAYERGATE, WITH_ENDS, control_group, inside, ip, name
 PORT = 8080
 SERVER = "10.78.0.1"
 START_S_MAX = 60.0
+UNDER_WAY_S = 1.5  # until an attack has filled what it fills
 
 # A server that answers every line with "ok"; a thread a connection, as many as there is room for.
 SERVE = f"""
@@ -87,9 +88,9 @@ class Scene:
     directory: Path
 
     @contextmanager
-    def serving(self, backlog: int = 128) -> Iterator[None]:
+    def serving(self, backlog: int = 128, script: str | None = None) -> Iterator[None]:
         """A server that runs."""
-        with start_in(self.here, self.group, SERVE.format(backlog=backlog)) as process:
+        with start_in(self.here, self.group, script or SERVE.format(backlog=backlog)) as process:
             try:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "ready\n"
@@ -144,6 +145,7 @@ class Scene:
             try:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "attacking\n"
+                time.sleep(UNDER_WAY_S)
                 yield process
             finally:
                 process.kill()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.live.guard.scene import BEHAVES, Scene, scene
-from tests.live.lab import run_in
+from tests.live.lab import LAYERGATE, inside, run_in
 
 pytestmark = pytest.mark.live
 
@@ -178,3 +180,24 @@ def test_a_client_that_behaves_is_not_touched(place: Scene) -> None:
     assert isinstance(report, list)
     assert report[:2] == [200, 0]
     assert not guard.limits()
+
+
+def guard_says(place: Scene, *words: str) -> list[dict[str, object]]:
+    done = subprocess.run(
+        inside(place.here, LAYERGATE, "guard", *words), capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_guard_tells_who_is_near_and_adds_and_removes_bans(place: Scene) -> None:
+    with place.guarded(policy('per = "remote_address", concurrent = 4', 'ban = "1m"')):
+        with place.attacked(f'{OPENS}\nheld = opened(3, "10.79.10.1")\nprint("attacking", flush=True)\npause()'):
+            (row,) = [row for row in guard_says(place, "top", "--json") if row["key"] == "10.79.10.1"]
+            assert (row["count"], row["limit"], row["counted"]) == (3, 4, "concurrent")
+        guard_says(place, "bans", "add", "10.79.10.2", "--for", "30s")
+        assert place.run(f'{OPENS}\nreport(len(opened(1, "10.79.10.2")))') == [0]
+        (ban,) = guard_says(place, "bans", "list", "--json")
+        assert ban["key"] == "10.79.10.2"
+        guard_says(place, "bans", "remove", "10.79.10.2")
+        assert place.run(f'{OPENS}\nreport(len(opened(1, "10.79.10.2")))') == [1]
