@@ -113,6 +113,24 @@ class Limits:
             fields, ban = layout.COUNT_KEY.unpack(key), layout.BAN.unpack(value)
             yield Banned(fields[layout.COUNT_KEY_LIMIT], fields, *ban[:3])
 
+    def inherit(self, limits: Map, bans: Map) -> int:
+        """Take over the *bans* of a run with the limits *limits*, where we have the same. Returns how many."""
+        numbers = {}
+        for number in range(layout.LIMITS):
+            value = limits.get(_NUMBER.pack(number))
+            identity = layout.LIMIT.unpack(value)[layout.LIMIT_IDENTITY] if value else 0
+            if identity in self._numbers:
+                numbers[number] = self._numbers[identity]
+        count = 0
+        for key, value in bans.items():
+            fields = list(layout.COUNT_KEY.unpack(key))
+            number = fields[layout.COUNT_KEY_LIMIT]
+            if number in numbers:
+                fields[layout.COUNT_KEY_LIMIT] = numbers[number]
+                self._bans.set(layout.COUNT_KEY.pack(*fields), value)
+                count += 1
+        return count
+
     def counts(self) -> Iterator[tuple[int, bytes, int, int, int]]:
         """Yield number, key (struct lg_count_key), established, half-open, and new within the period, of every key."""
         now = time.monotonic_ns()

@@ -285,6 +285,8 @@ class Programs:
         for link in self.links:
             pin(link.fd, f"{directory}/{link.name}{self._suffix}")
         pin(self.maps["lg_resets"], f"{directory}/resets{self._suffix}")
+        pin(self.maps["lg_limits"], f"{directory}/limits{self._suffix}")
+        pin(self.maps["lg_bans"], f"{directory}/bans{self._suffix}")
 
     @property
     def _suffix(self) -> str:

@@ -169,6 +169,8 @@ class Session:
                 old = {name for name in pinning.names(place) if not pinning.owner(name)}
                 for resets in pinning.waiting(place, old):
                     self._destroy(resets)
+                for limits, bans in pinning.banned(place, old):
+                    self.programs.limits.inherit(limits, bans)
                 count += pinning.remove(place, old)
         return count
 

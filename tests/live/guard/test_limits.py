@@ -201,3 +201,36 @@ def test_guard_tells_who_is_near_and_adds_and_removes_bans(place: Scene) -> None
         assert ban["key"] == "10.79.10.2"
         guard_says(place, "bans", "remove", "10.79.10.2")
         assert place.run(f'{OPENS}\nreport(len(opened(1, "10.79.10.2")))') == [1]
+
+
+def test_a_ban_outlives_the_run_that_pinned_it(place: Scene) -> None:
+    text = policy('per = "remote_address", concurrent = 2', 'ban = "1m"')
+    try:
+        with place.guarded(text, "--pin") as guard:
+            assert place.run(f'{OPENS}\nreport(len(opened(3, "10.79.11.1")))') == [2]
+            guard.until("banned")
+        with place.guarded(text):
+            time.sleep(1)  # the maps of the run before go a moment after their pins
+            (ban,) = guard_says(place, "bans", "list", "--json")
+            assert ban["key"] == "10.79.11.1"
+            assert 40 < float(str(ban["seconds_left"])) < 60
+            assert place.run(f'{OPENS}\nreport(len(opened(1, "10.79.11.1")))') == [0]
+            assert place.run(f'{OPENS}\nreport(len(opened(1, "10.79.11.2")))') == [1]
+    finally:
+        subprocess.run([LAYERGATE, "detach", "--all"], check=True, capture_output=True)
+
+
+def test_connections_older_than_the_run_count_once_they_move(place: Scene) -> None:
+    with (
+        place.attacked(f"""{OPENS}
+held = opened(3, "10.79.12.1")
+print("attacking", flush=True)
+while True:
+    for one in held:
+        one.sendall(b"?\\n")
+    time.sleep(0.2)
+"""),
+        place.guarded(policy('per = "remote_address", concurrent = 4')),
+    ):
+        time.sleep(0.5)
+        assert place.run(f'{OPENS}\nreport(len(opened(3, "10.79.12.1")))') == [1]
