@@ -18,6 +18,7 @@ from typing import Final, Self
 from layergate.compile import KERNEL_WORDS, Compiled
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.libbpf import BpfObject, Command, bpf, kernel_has
+from layergate.kernel.limits import Limits
 from layergate.kernel.loader import CONFIG, ITERATOR
 from layergate.kernel.tables import Control, Tables
 from layergate.model import Layer, NotSupportedError, Value
@@ -30,7 +31,7 @@ PACKET: Final = bytes(64)
 _TEST_RUN: Final = struct.Struct("<IIIIQQII")
 _RETVAL_AT, _DURATION_AT = 4, 36
 # In the record, the key stands from the addresses on; what is decided, where these members are.
-_KEY_AT: Final = struct.calcsize("<7Q")
+_KEY_AT: Final = struct.calcsize("<8Q")
 _KEY: Final = struct.Struct(f"<{KERNEL_WORDS}I")
 
 
@@ -51,7 +52,7 @@ class KernelClassifier:
         self._object.load()
         fds = {name: self._object.map_fd(name) for name in self._object.maps() if not name.startswith(".")}
         self._control = Control(fds["lg_control"])
-        self._tables = Tables(fds["lg_tables"], fds["lg_headers"], self._control)
+        self._tables = Tables(fds["lg_tables"], fds["lg_headers"], self._control, Limits.of(fds))
         self._headers = mmap.mmap(fds["bench_headers"], _pages(HEADERS * layout.RECORD.size))
         self._next = mmap.mmap(fds["bench_next"], mmap.PAGESIZE)
         self._programs = {name: self._object.program_fd(name) for name in ("bench_nothing", "bench_decide")}

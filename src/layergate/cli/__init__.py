@@ -22,7 +22,7 @@ from layergate.cli import output
 from layergate.model.errors import InputError, NotSupportedError, PolicyError
 
 VERBS: Final = (
-    "trace", "run", "simulate", "explain", "check", "diff", "compile", "windows",
+    "trace", "run", "guard", "simulate", "explain", "check", "diff", "compile", "windows",
     "ls", "states", "rtt", "close", "diagnose", "view",
     "detach", "doctor", "schema", "demo",
 )  # fmt: skip

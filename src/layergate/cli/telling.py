@@ -14,6 +14,7 @@ from typing import Final, Self
 from layergate.analysis.login import cut_off
 from layergate.cli import output
 from layergate.cli.login import login_of
+from layergate.live.limits import BANNED, Limited
 from layergate.live.names import SystemResolver
 from layergate.live.narrator import Drop, Told
 from layergate.live.session import Session, accepted
@@ -46,6 +47,12 @@ class Teller:
                 output.json_line(line_of(told))
             else:
                 self._row(row_of(told))
+        elif isinstance(told, Limited):
+            self.counts["limits"] += 1
+            if self.is_json:
+                output.json_line(_limit(told))
+            else:
+                self._row(_shown_limit(told))
         else:
             self.counts["drops"] += 1
             if self.is_json:
@@ -81,6 +88,8 @@ class Teller:
             "permitted": self.counts["permitted"],
             "blocked": self.counts["blocked"],
             "drops": self.counts["drops"],
+            "limits": self.counts["limits"],
+            "kept_out": statistics["kept_out"],
             "losses": statistics["lost"],
             "flows_without_room": statistics["flows_full"],
             "faults": statistics["table_faults"],
@@ -126,6 +135,35 @@ def _drop(told: Drop) -> dict[str, object]:
         "filter": told.filter_id or None,
         "filter_name": told.filter_name,
     }
+
+
+def _limit(told: Limited) -> dict[str, object]:
+    return {
+        "kind": "limit",
+        "time": told.time,
+        "event": told.what,
+        "filter": told.filter_id,
+        "filter_name": told.filter_name,
+        "key": told.key,
+        "count": told.count,
+        "limit": told.limit,
+        "until": told.until,
+        "monitor": told.monitor,
+    }
+
+
+def _shown_limit(told: Limited) -> str:
+    until = f", until {told.until:.3f}" if told.until is not None and told.what == BANNED else ""
+    only = "  (monitor: told only)" if told.monitor else ""
+    return _ROW.format(
+        time=f"{told.time:.6f}",
+        host="-",
+        flow="-",
+        event=told.what,
+        layer=output.paint(f"{told.key:<34}", "yellow"),
+        action=output.paint("limit ", "yellow"),
+        what=f"'{told.filter_name}': {told.count} of {told.limit}{until}{only}",
+    )
 
 
 def row_of(told: Decided) -> str:

@@ -79,6 +79,7 @@ from layergate.compile.words import Layout, Names
 from layergate.engine import NO_CALLOUTS, Callouts, Invocation, in_order
 from layergate.engine.callouts import result_of, unasked
 from layergate.model import Action, Filter, Indication, Layer, NotSupportedError, Policy
+from layergate.model.limits import LIMITS_MAX
 
 
 def compile_policy(
@@ -154,6 +155,7 @@ class _Prepared:
     filters: list[Filter] = field(default_factory=list)
     removed: list[Removed] = field(default_factory=list)
     hides: dict[int, set[int]] = field(default_factory=dict)
+    limits: list[Filter] = field(default_factory=list)
 
 
 def _prepared(layer: Layer, heard: Sequence[tuple[int, Filter]], names: Names, callouts: Callouts) -> _Prepared:
@@ -187,12 +189,26 @@ def _prepared(layer: Layer, heard: Sequence[tuple[int, Filter]], names: Names, c
         for entry in made:
             if entry.meaning in known:
                 result.hides.setdefault(known[entry.meaning], set()).add(len(result.filters))
-        if not asks:
+        if not asks and item.limit is None:
             known |= {entry.meaning: len(result.filters) for entry in fresh}
         result.entries += fresh
         result.filters.append(item)
-        result.rows.extend((item.id, row_of(number, item.error, action, is_hard=is_hard)))
+        if item.limit:
+            result.limits.append(item)
+            _require_limits(layer, result.limits)
+        limit = len(result.limits) if item.limit else 0
+        result.rows.extend((item.id, row_of(number, item.error, action, is_hard=is_hard, limit=limit)))
     return result
+
+
+def _require_limits(layer: Layer, limits: Sequence[Filter]) -> None:
+    """Raise NotSupportedError where a layer has more limits than a walk can note."""
+    if len(limits) > LIMITS_MAX:
+        raise NotSupportedError(
+            layer.short,
+            f"'{limits[-1].name}' is the filter number {len(limits)} with a limit, and a layer has {LIMITS_MAX} at most",
+            "one limit for several ports or addresses, which a filter's conditions may list",
+        )
 
 
 def _table(prepared: _Prepared, *, as_list: bool = False) -> Table:
@@ -229,6 +245,7 @@ def _table(prepared: _Prepared, *, as_list: bool = False) -> Table:
         built_steps=len(built.steps) // 4,
         built_root=built.root,
         built_walk_max=walk_max,
+        limits=tuple(prepared.limits),
         has_callouts=any(item.action.is_callout for item in (*filters, *(one.filter for one in prepared.removed))),
     )
 

@@ -57,7 +57,8 @@ _MASKED_TYPES: Final = {DataType.V4_ADDR_MASK: DataType.UINT32, DataType.V6_ADDR
 class Entry:
     """A conjunction that a filter holds for: *code* is the filter's, *need* a mask of KNOWN.
 
-    *box* and *hull*: (word, low, high), ascending; *sublayer*: its place in the layer's order. *asks*: a callout.
+    *box* and *hull*: (word, low, high), ascending; *sublayer*: its place in the layer's order. *asks*: a callout, or
+    (*is_limited*) a limit.
     """
 
     code: int
@@ -67,6 +68,7 @@ class Entry:
     clauses: tuple[Clause, ...] = ()
     hull: Box = ()
     asks: bool = False
+    is_limited: bool = False
 
     @property
     def row(self) -> int:
@@ -107,7 +109,7 @@ def entries_of(item: Filter, layout: Layout, *, code: int, sublayer: int, asks: 
         made.append(
             Entry(
                 code, sublayer, need, box, (*((((atom,),)) for atom in others), *kept),
-                _ranges(hulls) or (), asks,
+                _ranges(hulls) or (), asks or item.limit is not None, item.limit is not None,
             )
         )  # fmt: skip
     return made

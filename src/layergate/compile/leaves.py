@@ -125,7 +125,7 @@ def _numbers(heard: Sequence[tuple[Entry, list[Clause]]]) -> Iterator[int]:
             yield from _tests(clause, place, following if following < end else 0)
             place += sum(map(len, clause))
         target = following if entry.asks else onward[number]
-        op = Op.ASK if entry.asks else Op.MATCH
+        op = Op.LIMIT if entry.is_limited else Op.ASK if entry.asks else Op.MATCH
         yield from (entry.code, entry.need, target - place if target < end else 0, packed(op, entry.sublayer))
     yield from (0, 0, 0, packed(Op.END))  # where the last match turns out to be none
 

@@ -9,6 +9,7 @@ holds the operation (bits 0-7), a word of the key or a sublayer (8-15) and a dis
     CUT         low         last child  first child  word       shift      child (key[word] - low) >> shift
     SPLIT       threshold               first child  word                  first child up to threshold, else the next
     LEAF        least code              first test   sublayer              its tests stand there
+    LIMIT       code        need        onward       sublayer              a limit has to be judged
     MATCH       code        need        onward       sublayer              a filter has matched
     ASK         code        need        onward       sublayer              a callout has to be asked
     IN          low         width       miss         word       hit        key[word] - low <= width
@@ -21,6 +22,10 @@ is done. Arithmetic wraps at 32 bits: one comparison tests both ends of a range.
 is set in the key's word of known fields, and else goes to the next step; a sublayer of 255 stands for several. Only the
 step at 0 has numbers in its END: how many steps there are (behind them stand the rows, where one array holds both), how
 many sublayers, and the root that a walk begins at.
+
+LIMIT counts as MATCH does, but ends nothing: the walk notes it and goes on with the next entry. When the walk has
+ended, the limits with a code below their sublayer's least are judged in the order of their codes; the first one that
+is past becomes its sublayer's least, and those behind it there are not judged.
 
 `code` is four times the filter's row, and its action: 1 it blocks, 2 it is hard. Rows are in the order in which filters
 are heard. So a walk keeps, for each sublayer, the least code that matched, and arbitration needs nothing more.
@@ -50,6 +55,7 @@ class Op(enum.IntEnum):
     CUT = 2
     SPLIT = 3
     LEAF = 4
+    LIMIT = 5
     MATCH = 6
     ASK = 7
     IN = 8

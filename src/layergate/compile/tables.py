@@ -12,6 +12,7 @@ from layergate.compile.words import Layout, Names
 from layergate.model import Action, Filter, Layer
 
 HIDDEN: Final = "hidden"
+LIMIT_SHIFT: Final = 48  # of a row's second number: where its limit's number begins
 WALK_MAX: Final = 1 << 17  # steps: about a millisecond in the kernel
 
 
@@ -30,12 +31,13 @@ class Table:
 
     *steps*: array 1, four uint32 a step (`steps`); *root*: the step that a walk begins at, 0: nothing matches. *rows*:
     array 2, two uint64 a row: the filter's id; its sublayer (bits 0-15), errno (16-31), action (32-39: 1
-    permit, 2 block), hard (40-47). *sublayers*: by the number that steps use, the number in the policy. *filters*: by
+    permit, 2 block), hard (40-47), 1 + the number of its limit in *limits* (48-55), 0 for none. *sublayers*: by the number that steps use, the number in the policy. *filters*: by
     row. *walk_max*: no walk takes more steps.
 
     For `updates`: *hides*, by row, the rows that it hid somewhere; *fresh*, the ids of filters that came since the
     trees were built, which have a tree of their own behind the first *built_steps*; *built_root* and *built_walk_max*
-    are those of the others. *has_callouts*: of filters that are heard, also of those that have no place.
+    are those of the others. *has_callouts*: of filters that are heard, also of those that have no place. *limits*: the
+    filters with a limit, by its number.
     """
 
     layer: Layer
@@ -55,6 +57,7 @@ class Table:
     built_root: int = 0
     built_walk_max: int = 0
     has_callouts: bool = False
+    limits: tuple[Filter, ...] = ()
 
     @property
     def table_bytes(self) -> int:
@@ -88,7 +91,7 @@ class Compiled:
         return tuple(self.names.by_field.get("ALE_PACKAGE_ID", {}))  # type: ignore[arg-type]
 
 
-def row_of(sublayer: int, error: int, action: Action, *, is_hard: bool) -> int:
+def row_of(sublayer: int, error: int, action: Action, *, is_hard: bool, limit: int = 0) -> int:
     """Return the second number of a row."""
     number = {Action.PERMIT: 1, Action.BLOCK: 2}.get(action, 0)
-    return sublayer | error << 16 | number << 32 | is_hard << 40
+    return sublayer | error << 16 | number << 32 | is_hard << 40 | limit << LIMIT_SHIFT

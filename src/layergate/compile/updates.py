@@ -27,7 +27,7 @@ from layergate.model import Action, Filter
 FRESH_MAX: Final = 64
 NEVER: Final = 1 << 31
 _SUBLAYER_MASK: Final = 0xFFFF
-_CODED: Final = frozenset((int(Op.ROOT), int(Op.LEAF), int(Op.MATCH)))
+_CODED: Final = frozenset((int(Op.ROOT), int(Op.LEAF), int(Op.LIMIT), int(Op.MATCH)))
 _CODE_FLAGS: Final = CODE_BLOCK | CODE_HARD
 
 Heard = Sequence[tuple[int, Filter]]
@@ -46,6 +46,9 @@ def updated(table: Table, heard: Heard, names: Names) -> Table | None:
     if went and table.layout.count > KERNEL_WORDS and not _needs_words(table, heard):
         return None  # the kernel could have it, if the words were gone that only what went needs
     fresh = _fresh(table, came, went)
+    limited = {item.id for item in (*table.limits, *(item for _, item in heard)) if item.limit}
+    if limited & (fresh | {table.filters[row].id for row in went}):
+        return None  # limits have numbers of their own, and those are given where all are known
     sublayers = tuple(dict.fromkeys(number for number, _ in heard))
     if len(fresh) > FRESH_MAX or sublayers != table.sublayers:
         return None

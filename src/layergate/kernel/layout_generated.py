@@ -24,6 +24,7 @@ OP_ROOT: Final = 1
 OP_CUT: Final = 2
 OP_SPLIT: Final = 3
 OP_LEAF: Final = 4
+OP_LIMIT: Final = 5
 OP_MATCH: Final = 6
 OP_ASK: Final = 7
 OP_IN: Final = 8
@@ -54,6 +55,7 @@ KIND_FLOW: Final = 2
 KIND_DROP: Final = 3
 KIND_OWN_DROP: Final = 4
 KIND_CLOSED: Final = 5
+KIND_LIMIT: Final = 6
 EMIT_BLOCKS: Final = 1
 EMIT_ALL: Final = 2
 BIT_REAUTHORIZE: Final = 1
@@ -74,6 +76,7 @@ SIDE_DISCARD_SHOWN: Final = 64
 SIDE_HAS_SOCKET: Final = 128
 SIDE_ASKED: Final = 256
 SIDE_TIME_WAIT: Final = 512
+SIDE_HALF_OPEN: Final = 1024
 STREAM_OUT_KNOWN: Final = 1
 STREAM_IN_KNOWN: Final = 2
 STREAM_ESTABLISHED: Final = 4
@@ -86,11 +89,28 @@ CACHE_IN_IPPACKET: Final = 3
 CACHE_OUT_STREAM: Final = 4
 CACHE_IN_STREAM: Final = 5
 CACHES: Final = 6
+LIMITS: Final = 64
+LIMITS_OF_LAYER: Final = 32
+LIMIT_ROWS: Final = 6336
+PARTS: Final = 64
+COUNTED_CONCURRENT: Final = 1
+COUNTED_NEW: Final = 2
+COUNTED_HALF_OPEN: Final = 3
+PER_REMOTE_PREFIX: Final = 1
+PER_REMOTE_PREFIX_LOCAL_PORT: Final = 2
+PER_TUPLE: Final = 3
+PER_APP: Final = 4
+PER_UNIT: Final = 5
+PER_ALL: Final = 6
+TOLD_PAST: Final = 1
+TOLD_BANNED: Final = 2
 STAT_LOST: Final = 0
 STAT_FLOWS_FULL: Final = 1
 STAT_EMITTED: Final = 2
 STAT_TABLE_FAULT: Final = 3
-STATS: Final = 4
+STAT_UNTOLD: Final = 4
+STAT_UNCOUNTED: Final = 5
+STATS: Final = 6
 EXE_NAMES: Final = 24
 EXE_NAME_BYTES: Final = 96
 
@@ -105,7 +125,7 @@ CONFIG_INTERFACE: Final = 5  # at 32
 CONFIG_ITERATES: Final = 6  # at 36
 
 # struct lg_record
-RECORD: Final = Struct("<QQQQQQQ4Q10IIIIIIIHHHBBBBBBI")
+RECORD: Final = Struct("<QQQQQQQQ4Q10IIIIIIIHHHBBBBBBI")
 RECORD_TIME: Final = 0  # at 0
 RECORD_COOKIE: Final = 1  # at 8
 RECORD_FLOW: Final = 2  # at 16
@@ -113,24 +133,25 @@ RECORD_FILTER: Final = 3  # at 24
 RECORD_NETNS: Final = 4  # at 32
 RECORD_EXE_INO: Final = 5  # at 40
 RECORD_CGROUP: Final = 6  # at 48
-RECORD_ADDRESS: Final = slice(7, 11)  # at 56
-RECORD_SCALAR: Final = slice(11, 21)  # at 88
-RECORD_KNOWN: Final = 21  # at 128
-RECORD_EXE_DEV: Final = 22  # at 132
-RECORD_PID: Final = 23  # at 136
-RECORD_VERSION: Final = 24  # at 140
-RECORD_SEQ: Final = 25  # at 144
-RECORD_LENGTH: Final = 26  # at 148
-RECORD_LAYER: Final = 27  # at 152
-RECORD_SUBLAYER: Final = 28  # at 154
-RECORD_ERROR: Final = 29  # at 156
-RECORD_KIND: Final = 30  # at 158
-RECORD_ACTION: Final = 31  # at 159
-RECORD_HARD: Final = 32  # at 160
-RECORD_SIDE: Final = 33  # at 161
-RECORD_TCP_FLAGS: Final = 34  # at 162
-RECORD_BITS: Final = 35  # at 163
-RECORD_PAD: Final = 36  # at 164
+RECORD_COUNTED: Final = 7  # at 56
+RECORD_ADDRESS: Final = slice(8, 12)  # at 64
+RECORD_SCALAR: Final = slice(12, 22)  # at 96
+RECORD_KNOWN: Final = 22  # at 136
+RECORD_EXE_DEV: Final = 23  # at 140
+RECORD_PID: Final = 24  # at 144
+RECORD_VERSION: Final = 25  # at 148
+RECORD_SEQ: Final = 26  # at 152
+RECORD_LENGTH: Final = 27  # at 156
+RECORD_LAYER: Final = 28  # at 160
+RECORD_SUBLAYER: Final = 29  # at 162
+RECORD_ERROR: Final = 30  # at 164
+RECORD_KIND: Final = 31  # at 166
+RECORD_ACTION: Final = 32  # at 167
+RECORD_HARD: Final = 33  # at 168
+RECORD_SIDE: Final = 34  # at 169
+RECORD_TCP_FLAGS: Final = 35  # at 170
+RECORD_BITS: Final = 36  # at 171
+RECORD_COUNT: Final = 37  # at 172
 
 # struct lg_step
 STEP: Final = Struct("<IIII")
@@ -183,24 +204,25 @@ EXE_COMPLETE: Final = 1  # at 4
 EXE_NAME: Final = 2  # at 8
 
 # struct lg_owner
-OWNER: Final = Struct("<QQQ6Q2QQIIIIIIIIHB5s")
+OWNER: Final = Struct("<QQQ6Q2QQQIIIIIIIIHB5s")
 OWNER_COOKIE: Final = 0  # at 0
 OWNER_EXE_INO: Final = 1  # at 8
 OWNER_CGROUP: Final = 2  # at 16
 OWNER_UNITS: Final = slice(3, 9)  # at 24
 OWNER_ADDRESS: Final = slice(9, 11)  # at 72
 OWNER_FILTER: Final = 11  # at 88
-OWNER_EXE_DEV: Final = 12  # at 96
-OWNER_PID: Final = 13  # at 100
-OWNER_USER: Final = 14  # at 104
-OWNER_BITS: Final = 15  # at 108
-OWNER_ALE_VERSION: Final = 16  # at 112
-OWNER_NAMES: Final = 17  # at 116
-OWNER_APP: Final = 18  # at 120
-OWNER_UNIT: Final = 19  # at 124
-OWNER_PORT: Final = 20  # at 128
-OWNER_V6: Final = 21  # at 130
-OWNER_PAD: Final = 22  # at 131
+OWNER_COUNTED: Final = 12  # at 96
+OWNER_EXE_DEV: Final = 13  # at 104
+OWNER_PID: Final = 14  # at 108
+OWNER_USER: Final = 15  # at 112
+OWNER_BITS: Final = 16  # at 116
+OWNER_ALE_VERSION: Final = 17  # at 120
+OWNER_NAMES: Final = 18  # at 124
+OWNER_APP: Final = 19  # at 128
+OWNER_UNIT: Final = 20  # at 132
+OWNER_PORT: Final = 21  # at 136
+OWNER_V6: Final = 22  # at 138
+OWNER_PAD: Final = 23  # at 139
 
 # struct lg_flow_key
 FLOW_KEY: Final = Struct("<Q2Q2QHHI")
@@ -235,7 +257,7 @@ CACHED_HARD: Final = 5  # at 19
 CACHED_PAD: Final = 6  # at 20
 
 # struct lg_side
-SIDE: Final = Struct("<QQIIIIIIII")
+SIDE: Final = Struct("<QQIIIIIIIIQQQ")
 SIDE_COOKIE: Final = 0  # at 0
 SIDE_FILTER: Final = 1  # at 8
 SIDE_BITS: Final = 2  # at 16
@@ -246,9 +268,12 @@ SIDE_STREAM: Final = 6  # at 32
 SIDE_PENDING: Final = 7  # at 36
 SIDE_INTERFACE: Final = 8  # at 40
 SIDE_BLOCKED_AT: Final = 9  # at 44
+SIDE_COUNTED: Final = 10  # at 48
+SIDE_APP: Final = 11  # at 56
+SIDE_UNIT: Final = 12  # at 64
 
 # struct lg_flow
-FLOW: Final = Struct("<QQIIII96s288s")
+FLOW: Final = Struct("<QQIIII144s288s")
 FLOW_ID: Final = 0  # at 0
 FLOW_CHANGED: Final = 1  # at 8
 FLOW_ISN: Final = 2  # at 16
@@ -256,7 +281,65 @@ FLOW_OWN_DROPS: Final = 3  # at 20
 FLOW_CLIENT_IS_LOW: Final = 4  # at 24
 FLOW_PAD: Final = 5  # at 28
 FLOW_SIDE: Final = 6  # at 32
-FLOW_CACHED: Final = 7  # at 128
+FLOW_CACHED: Final = 7  # at 176
+
+# struct lg_limit
+LIMIT: Final = Struct("<QQQQQIIBBBBBBBB")
+LIMIT_IDENTITY: Final = 0  # at 0
+LIMIT_PART_NS: Final = 1  # at 8
+LIMIT_BAN_NS: Final = 2  # at 16
+LIMIT_BAN_NS_MAX: Final = 3  # at 24
+LIMIT_FILTER: Final = 4  # at 32
+LIMIT_LIMIT: Final = 5  # at 40
+LIMIT_KEYS: Final = 6  # at 44
+LIMIT_COUNTED: Final = 7  # at 48
+LIMIT_PER: Final = 8  # at 49
+LIMIT_PREFIX_V4: Final = 9  # at 50
+LIMIT_PREFIX_V6: Final = 10  # at 51
+LIMIT_FAIR: Final = 11  # at 52
+LIMIT_FAIR_V4: Final = 12  # at 53
+LIMIT_FAIR_V6: Final = 13  # at 54
+LIMIT_MONITOR: Final = 14  # at 55
+
+# struct lg_limit_row
+LIMIT_ROW: Final = Struct("<IHH")
+LIMIT_ROW_CODE: Final = 0  # at 0
+LIMIT_ROW_SUBLAYER: Final = 1  # at 4
+LIMIT_ROW_LIMIT: Final = 2  # at 6
+
+# struct lg_count_key
+COUNT_KEY: Final = Struct("<4QIHHII")
+COUNT_KEY_ADDRESS: Final = slice(0, 4)  # at 0
+COUNT_KEY_LIMIT: Final = 4  # at 32
+COUNT_KEY_LOCAL_PORT: Final = 5  # at 36
+COUNT_KEY_REMOTE_PORT: Final = 6  # at 38
+COUNT_KEY_FAIR: Final = 7  # at 40
+COUNT_KEY_PAD: Final = 8  # at 44
+
+# struct lg_count
+COUNT: Final = Struct("<QII64Q")
+COUNT_TOLD: Final = 0  # at 0
+COUNT_ESTABLISHED: Final = 1  # at 8
+COUNT_HALF_OPEN: Final = 2  # at 12
+COUNT_PART: Final = slice(3, 67)  # at 16
+
+# struct lg_ban
+BAN: Final = Struct("<QQII")
+BAN_BEGAN: Final = 0  # at 0
+BAN_UNTIL: Final = 1  # at 8
+BAN_REPEATS: Final = 2  # at 16
+BAN_PAD: Final = 3  # at 20
+
+# struct lg_sweep
+SWEEP: Final = Struct("<QQQQIIII")
+SWEEP_CLOSED_NS: Final = 0  # at 0
+SWEEP_WAITING_NS: Final = 1  # at 8
+SWEEP_OPENING_NS: Final = 2  # at 16
+SWEEP_ASKING_NS: Final = 3  # at 24
+SWEEP_ROUND: Final = 4  # at 32
+SWEEP_FLOWS: Final = 5  # at 36
+SWEEP_KEYS: Final = 6  # at 40
+SWEEP_PAD: Final = 7  # at 44
 
 # struct lg_reset
 RESET: Final = Struct("<Q2Q2QHHIII")

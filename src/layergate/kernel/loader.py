@@ -19,8 +19,10 @@ from typing import Final
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.cgroups import Cgroup
 from layergate.kernel.libbpf import Attach, BpfObject, Command, bpf, kernel_has
+from layergate.kernel.limits import Limits
 from layergate.kernel.maps import Map
 from layergate.kernel.netns import Namespace
+from layergate.kernel.sweep import Sweeper
 from layergate.kernel.tables import Control, Tables
 from layergate.model import NotSupportedError
 
@@ -50,6 +52,8 @@ STAT_NAMES: Final = {
     layout.STAT_FLOWS_FULL: "flows_full",
     layout.STAT_EMITTED: "written",
     layout.STAT_TABLE_FAULT: "table_faults",
+    layout.STAT_UNTOLD: "kept_out",
+    layout.STAT_UNCOUNTED: "uncounted",
 }
 
 
@@ -101,12 +105,15 @@ class Programs:
         try:
             self._cgroup = [self._load(name, settings.packed()) for name in CGROUP_OBJECTS]
             self._tracing = self._load_what_goes("tracing", settings.packed())
+            sweep = self._load("sweep", settings.packed())
         except BaseException:
             self.close()
             raise
         self.control = Control(self.maps["lg_control"])
         self.control.beat()
-        self.tables = Tables(self.maps["lg_tables"], self.maps["lg_headers"], self.control)
+        self.sweeper = Sweeper(sweep.program_fd("lg_sweep"), Map(self.maps["lg_requests"], layout.FLOW_KEY.size, 4))
+        self.limits = Limits.of(self.maps)
+        self.tables = Tables(self.maps["lg_tables"], self.maps["lg_headers"], self.control, self.limits)
         self.flows = self._map("lg_flows", layout.FLOW_KEY, layout.FLOW)
         self.resets = Map(self.maps["lg_resets"], 8, layout.RESET.size)
         self.apps = Map(self.maps["lg_apps"], layout.EXE_KEY.size, 4)
@@ -278,6 +285,8 @@ class Programs:
         for link in self.links:
             pin(link.fd, f"{directory}/{link.name}{self._suffix}")
         pin(self.maps["lg_resets"], f"{directory}/resets{self._suffix}")
+        pin(self.maps["lg_limits"], f"{directory}/limits{self._suffix}")
+        pin(self.maps["lg_bans"], f"{directory}/bans{self._suffix}")
 
     @property
     def _suffix(self) -> str:

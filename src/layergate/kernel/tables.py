@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from layergate.compile import KERNEL_FIELDS
 from layergate.kernel import layout_generated as layout
+from layergate.kernel.limits import Limits, require_limit, with_places
 from layergate.kernel.maps import Map, make_array, update_array, update_batch
 from layergate.model import NotSupportedError
 
@@ -74,10 +75,11 @@ class Control:
 class Tables:
     """The tables in the kernel."""
 
-    def __init__(self, tables_fd: int, headers_fd: int, control: Control) -> None:
+    def __init__(self, tables_fd: int, headers_fd: int, control: Control, limits: Limits) -> None:
         self._tables_fd = tables_fd
         self._headers = Map(headers_fd, _NUMBER.size, layout.HEADER.size)
         self._control = control
+        self._limits = limits
 
     def put(self, compiled: Compiled) -> None:
         """Put *compiled* in force, in place of what was.
@@ -90,10 +92,11 @@ class Tables:
         for layer, number in compiled.layer_versions.items():
             versions[layer] = number
         tops = (compiled.names.top("ALE_APP_ID"), compiled.names.top("ALE_PACKAGE_ID"))
+        self._limits.put(compiled, slot)
         arrays: dict[int, int] = {}
         try:
             for layer, table in sorted(compiled.tables.items()):
-                content = table.steps.tobytes() + table.rows.tobytes()
+                content = with_places(table).tobytes() + table.rows.tobytes()
                 content += bytes(-len(content) % layout.LINE.size)
                 roots[layer] = table.root
                 arrays[layer] = make_array(layout.LINE.size, len(content) // layout.LINE.size)
@@ -115,6 +118,8 @@ def require(compiled: Compiled) -> None:
     for table in compiled.tables.values():
         layer = table.layer.short
         for item in (*table.filters, *(one.filter for one in table.removed)):
+            if item.limit is not None:
+                require_limit(item, item.limit)
             if item.action.is_callout:
                 raise NotSupportedError(
                     f"filter '{item.name}'",

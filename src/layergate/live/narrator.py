@@ -23,6 +23,7 @@ from layergate.kernel import layout_generated as layout
 from layergate.kernel.hooks import HOOK_BY_LAYER
 from layergate.kernel.ring import Record
 from layergate.kernel.tables import field_numbers
+from layergate.live.limits import BANNED, Bans, Limited, limited
 from layergate.model import Action, DataType, Decided, Field, Filter, Indication, Layer, Process, Value, layer_by_id
 from layergate.model.lines import endpoint_text
 from layergate.path import CALL_OF_LAYER, Call, Endpoint, Host, Segment, event_at
@@ -70,7 +71,7 @@ class Drop:
     layer: str | None = None
 
 
-Told = Decided | Drop
+Told = Decided | Drop | Limited
 
 
 class Names(Protocol):
@@ -96,6 +97,7 @@ class Narrator:
     units: tuple[str, ...] = ()
     open: set[tuple[int, str]] = field(default_factory=set)
     flow_count: int = 0
+    bans: Bans = field(default_factory=Bans)
     _held: Bounded[int, list[Decided]] = field(default_factory=Bounded)
     _hosts: Bounded[int, Host] = field(default_factory=Bounded)
     _processes: Bounded[int, Process] = field(default_factory=Bounded)
@@ -115,8 +117,24 @@ class Narrator:
             yield from self._release(record[layout.RECORD_COOKIE], None, None)
         elif kind in (layout.KIND_DROP, layout.KIND_OWN_DROP):
             yield from self._dropped(record)
+        elif kind == layout.KIND_LIMIT:
+            yield self._limited(record)
         else:
             yield from self._indicated(record)
+
+    def _limited(self, record: Record) -> Limited:
+        process = self._processes.get(record[layout.RECORD_COOKIE])
+        told = limited(
+            record,
+            self.filters.get(record[layout.RECORD_FILTER]),
+            time=self._time(record),
+            began_ns=self.began_ns,
+            app=process.app if process else None,
+            unit=self._unit(record),
+        )
+        if told.what == BANNED:
+            self.bans.begin(told)
+        return told
 
     def rest(self) -> Iterator[Told]:
         """Yield what is still held: binds whose sockets never showed what they were for."""

@@ -13,7 +13,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,8 @@ from layergate.model import NotSupportedError
 PLACE: Final = "/run/layergate/bpf"
 _BPF_FS_MAGIC: Final = 0xCAFE4A11
 RESETS: Final = "resets"
+LIMITS: Final = "limits"
+BANS: Final = "bans"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -106,6 +108,18 @@ def waiting(place: Path, among: set[str]) -> Iterator[Map]:
                     yield Map(fd, 8, layout.RESET.size)
                 finally:
                     os.close(fd)
+
+
+def banned(place: Path, among: set[str]) -> Iterator[tuple[Map, Map]]:
+    """Yield the limits and the bans of each run that has pins *among* the names in *place*."""
+    for name in among:
+        if name.startswith(BANS):
+            with suppress(OSError), ExitStack() as leave:
+                limits = pinned(str(place / name.replace(BANS, LIMITS, 1)))
+                leave.callback(os.close, limits)
+                bans = pinned(str(place / name))
+                leave.callback(os.close, bans)
+                yield Map(limits, 4, layout.LIMIT.size), Map(bans, layout.COUNT_KEY.size, layout.BAN.size)
 
 
 def owner(name: str) -> int:

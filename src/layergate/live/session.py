@@ -39,12 +39,7 @@ from layergate.store import succeed
 
 UPKEEP_S: Final = 0.5
 RECORDS_AT_ONCE: Final = 5000
-SWEEP_S: Final = 2.0
-# The last segments of a closed flow may be on their way; a TIME_WAIT lasts 60 s; a handshake is given up after 127 s.
-CLOSED_KEPT_NS: Final = 2_000_000_000
-WAITING_KEPT_NS: Final = 65_000_000_000
-FLOWS_MANY: Final = 150_000  # of 262,144
-OPENING_KEPT_NS: Final = 130_000_000_000
+SWEEP_S: Final = 1.0
 REASON_PREFIX: Final = "SKB_DROP_REASON_"
 
 
@@ -174,6 +169,8 @@ class Session:
                 old = {name for name in pinning.names(place) if not pinning.owner(name)}
                 for resets in pinning.waiting(place, old):
                     self._destroy(resets)
+                for limits, bans in pinning.banned(place, old):
+                    self.programs.limits.inherit(limits, bans)
                 count += pinning.remove(place, old)
         return count
 
@@ -204,6 +201,7 @@ class Session:
             # Not all at once: a ring that fills as fast as it is read must not keep us from the rest.
             for record in islice(self.ring.read(), RECORDS_AT_ONCE):
                 yield from self.narrator.tell(record)
+        yield from self.narrator.bans.ended((time.monotonic_ns() - self.narrator.began_ns) / 1e9)
         self._destroy(self.programs.resets)
         for place in self._places:
             if changed(place.watch):
@@ -215,7 +213,7 @@ class Session:
             self.identities.refresh()
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_S
-            self._sweep()
+            self.programs.sweeper.sweep(place.namespace for place in self._places)
 
     def _destroy(self, resets: Map) -> None:
         """Destroy the sockets that a block is to reset."""
@@ -248,23 +246,6 @@ class Session:
         for address in place.addresses - addresses:
             self.programs.own_addresses.delete(_address_key(place.namespace, *address))
         place.addresses = addresses
-
-    def _sweep(self) -> None:
-        """Forget flows that ended, and handshakes that never did."""
-        now = time.monotonic_ns()
-        flows = list(self.programs.flows.items())
-        # A TIME_WAIT may still answer for a minute; where room is scarce, its flow is forgotten sooner.
-        waiting_ns = WAITING_KEPT_NS if len(flows) < FLOWS_MANY else CLOSED_KEPT_NS
-        for key, value in flows:
-            flow = layout.FLOW.unpack(value)
-            sides = list(layout.SIDE.iter_unpack(flow[layout.FLOW_SIDE]))
-            ours = [side for side in sides if side[layout.SIDE_BITS] & layout.SIDE_OURS]
-            age = now - flow[layout.FLOW_CHANGED]
-            closed = all(side[layout.SIDE_BITS] & layout.SIDE_CLOSED for side in ours)
-            opened = any(side[layout.SIDE_STREAM] & layout.STREAM_ESTABLISHED for side in ours)
-            waits = any(side[layout.SIDE_BITS] & layout.SIDE_TIME_WAIT for side in ours)
-            if (closed and age > (waiting_ns if waits else CLOSED_KEPT_NS)) or (not opened and age > OPENING_KEPT_NS):
-                self.programs.flows.delete(key)
 
     @cached_property
     def _symbols(self) -> tuple[list[int], list[str]]:

@@ -1,4 +1,4 @@
-"""What a policy is: layers, fields, conditions, filters, sublayers; indications and verdicts.
+"""What a policy is: layers, fields, conditions, filters, sublayers, limits; indications and verdicts.
 
 Frozen, typed values; no I/O, no clock. The catalogue (99 layers with their fields) is data generated from the
 specification. What the values mean is said in `layergate.engine`; where a session meets the layers, in
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         SublayerVerdict,
         Verdict,
     )
+    from layergate.model.limits import Ban, Counted, Key, Limit, Per, Response, Standing
     from layergate.model.policy import (
         Action,
         Callout,
@@ -93,6 +94,15 @@ _HOMES: Final = {
         "SublayerVerdict",
         "Verdict",
     ),
+    "limits": (
+        "Ban",
+        "Counted",
+        "Key",
+        "Limit",
+        "Per",
+        "Response",
+        "Standing",
+    ),
     "policy": (
         "Action",
         "Callout",
@@ -137,9 +147,11 @@ __all__ = [
     "Action",
     "AddressMask",
     "AddressType",
+    "Ban",
     "Callout",
     "CalloutFlag",
     "Condition",
+    "Counted",
     "DataType",
     "Decided",
     "Direction",
@@ -152,10 +164,13 @@ __all__ = [
     "Indication",
     "InputError",
     "InternalError",
+    "Key",
     "Layer",
     "LayergateError",
+    "Limit",
     "MatchType",
     "NotSupportedError",
+    "Per",
     "Policy",
     "PolicyError",
     "Problem",
@@ -165,6 +180,8 @@ __all__ = [
     "Range",
     "ReauthorizeReason",
     "RefusedError",
+    "Response",
+    "Standing",
     "Sublayer",
     "SublayerVerdict",
     "Token",

@@ -12,6 +12,7 @@ import enum
 from dataclasses import dataclass, field
 
 from layergate.model.catalogue import Layer
+from layergate.model.limits import Limit
 from layergate.model.values import EMPTY, MatchType, Value
 
 
@@ -163,8 +164,9 @@ class Filter:
     *weight* is EMPTY (automatic), UINT8 0 to 15 (automatic within that range) or UINT64 (as is); *recorded_weight* is
     the effective weight that a dump records, None where it follows from *weight*. *id* is the run-time id, never 0
     once added. *error* is the errno that a blocked call returns (0: EPERM). *marks* are flags that the platform prints
-    and for which no bit is known. *line* is where a file defines it, 0 if nowhere; *description* is for people.
-    Neither of the two is content: filters that differ in nothing else are equal.
+    and for which no bit is known. *limit*: it matches only what is past it (`limits`), None for no limit. *line* is
+    where a file defines it, 0 if nowhere; *description* is for people. Neither of the two is content: filters that
+    differ in nothing else are equal.
     """
 
     id: int
@@ -184,6 +186,7 @@ class Filter:
     context: str = ""
     recorded_weight: int | None = None
     marks: tuple[str, ...] = ()
+    limit: Limit | None = None
 
     @property
     def hard(self) -> bool:

@@ -33,6 +33,7 @@ from layergate.model.catalogue_data import BUILTIN_SUBLAYERS
 from layergate.model.lines import PATHS, TOKENS, value_to_json
 from layergate.model.values import BITS
 from layergate.policyfile.conditions import EMPTY_WORD
+from layergate.policyfile.limits import limit_words
 from layergate.policyfile.names import bit_names, friendly_name, value_names
 
 Json = dict[str, object]
@@ -76,8 +77,8 @@ def _filter(filters: list[Filter]) -> Json:
     """Return the table of *filters*, which share a name."""
     first = filters[0]
     for item in filters:
-        same = (item.sublayer, item.action, item.weight, item.flags, item.error)
-        if same != (first.sublayer, first.action, first.weight, first.flags, first.error):
+        same = (item.sublayer, item.action, item.weight, item.flags, item.error, item.limit)
+        if same != (first.sublayer, first.action, first.weight, first.flags, first.error, first.limit):
             raise InputError(f"several filters named '{first.name}'", "a name of its own for each filter")
     if first.flags & ~FilterFlag.CLEAR_ACTION_RIGHT:
         raise InputError(f"filter '{first.name}' is {first.flags!s}", "filters that a policy file can say")
@@ -96,6 +97,8 @@ def _filter(filters: list[Filter]) -> Json:
     when = _when(filters)
     if when:
         table["when"] = when
+    if first.limit:
+        table |= limit_words(first.limit)
     if first.description:
         table["description"] = first.description
     return table

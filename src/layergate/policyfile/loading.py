@@ -41,6 +41,7 @@ from layergate.model import (
 from layergate.model.catalogue_data import BUILTIN_SUBLAYERS
 from layergate.model.values import EMPTY
 from layergate.policyfile.conditions import Context, WrongValueError, is_text, read_conditions, shown
+from layergate.policyfile.limits import Around, protocol_problem, read_limit
 from layergate.policyfile.names import FIELD_NAMES, Resolver, field_name, friendly_name, friendly_names, suggestion
 from layergate.policyfile.places import Places
 from layergate.policyfile.reading import parse, read_file
@@ -57,6 +58,10 @@ FILTER_KEYS: Final = (
     "weight",
     "weight_range",
     "when",
+    "limit",
+    "response",
+    "ban",
+    "monitor",
     "description",
 )
 TABLES: Final = ("sublayer", "filter")
@@ -263,6 +268,11 @@ class _Reader:
         weight = self.weight(table, path, subject)
         description = self.text(table, "description", path, subject)
         found = self.conditions(table, layers, path, subject)
+        limit = read_limit(table, Around(action, layers), path, subject, self.problem)
+        for _, conditions in found if limit else ():
+            trouble = protocol_problem(conditions)
+            if trouble:
+                self.problem((*path, "limit"), subject, trouble, 'protocol = "tcp", or no condition on it')
         if len(self.problems) > problems or name is None or action is None or sublayer is None:
             return
         if not found:
@@ -284,6 +294,7 @@ class _Reader:
                     weight=weight,
                     flags=FilterFlag.CLEAR_ACTION_RIGHT if hard else FilterFlag.NONE,
                     error=error,
+                    limit=limit,
                     line=self.places.line(*path) or 0,
                     description=description,
                 )

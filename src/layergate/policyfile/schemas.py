@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from layergate.model import LAYERS, DataType, Field
+from layergate.model import LAYERS, DataType, Field, Response
 from layergate.model.catalogue import PREFIX as LAYER_PREFIX
 from layergate.model.catalogue_data import BUILTIN_SUBLAYERS
 from layergate.model.lines import PATHS, TOKENS
 from layergate.model.values import BITS
+from layergate.policyfile.limits import LIMIT_KEYS, ban_schema, limit_schema
 from layergate.policyfile.loading import ACTIONS, CALLS, SUBLAYER_WEIGHT_MAX, WEIGHT_MAX, WEIGHT_RANGE_MAX
 from layergate.policyfile.names import FIELD_NAMES, PREFIX, bit_names, value_names
 
@@ -109,13 +110,22 @@ def _filter() -> dict[str, object]:
             },
             "weight_range": {**_integer(WEIGHT_RANGE_MAX), "description": "An automatic weight in this sixteenth."},
             "when": _when(),
+            "limit": limit_schema(),
+            "response": {
+                "enum": [str(response) for response in Response],
+                "default": str(Response.DROP),
+                "description": "How what is past the limit is blocked. Only with a limit, on a block.",
+            },
+            "ban": ban_schema(),
+            "monitor": {"type": "boolean", "description": "Only tell what the limit would have done."},
             "description": {"type": "string"},
         },
         "allOf": [
             {"not": {"required": ["weight", "weight_range"]}},
+            *({"if": {"required": [key]}, "then": {"required": ["limit"]}} for key in LIMIT_KEYS[1:]),
             {
                 "if": {"properties": {"action": {"const": "permit"}}, "required": ["action"]},
-                "then": {"properties": {"error": False}},
+                "then": {"properties": {"error": False, "response": False, "ban": False}},
                 "else": {"properties": {"hard": {"const": False}}},
             },
         ],

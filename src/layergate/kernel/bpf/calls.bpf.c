@@ -28,30 +28,36 @@ struct call {
 /* One layer of a call. Returns the action. */
 __noinline int indicate_call(struct call *call, struct lg_owner *owner, __u32 layer, __u32 present, __u32 flags)
 {
-	struct lg_record r = {};
+	struct lg_held *held;
+	struct lg_record *r;
+	int action;
 
 	if (!call || !owner)
 		return LG_PERMIT;
-	r.cookie = owner->cookie;
-	r.netns = call->netns;
-	r.side = LG_NO_SIDE;
-	r.bits = call->v6 ? LG_BIT_V6 : 0;
-	r.address[0] = call->local[0];
-	r.address[1] = call->local[1];
-	r.address[2] = call->remote[0];
-	r.address[3] = call->remote[1];
-	r.scalar[LG_FIELD_IP_PROTOCOL] = TCP;
-	r.scalar[LG_FIELD_IP_LOCAL_PORT] = call->local_port;
-	r.scalar[LG_FIELD_IP_REMOTE_PORT] = call->remote_port;
-	r.scalar[LG_FIELD_FLAGS] = flags;
-	present |= name_owner(&r, owner) | KNOWS(IP_PROTOCOL) | KNOWS(FLAGS) | KNOWS(REAUTHORIZE_REASON);
-	if (indicate(&r, layer, present, 0) == LG_BLOCK) {
-		owner->filter = r.filter;
-		bpf_set_retval(-(int)(r.error ? r.error : FAIL_ERRNO));
-		return LG_BLOCK;
-	}
-	owner->filter = r.filter;
-	return LG_PERMIT;
+	held = hold_record();
+	if (!held)
+		return LG_PERMIT;
+	r = &held->r;
+	r->cookie = owner->cookie;
+	r->netns = call->netns;
+	r->side = LG_NO_SIDE;
+	r->bits = call->v6 ? LG_BIT_V6 : 0;
+	r->address[0] = call->local[0];
+	r->address[1] = call->local[1];
+	r->address[2] = call->remote[0];
+	r->address[3] = call->remote[1];
+	r->scalar[LG_FIELD_IP_PROTOCOL] = TCP;
+	r->scalar[LG_FIELD_IP_LOCAL_PORT] = call->local_port;
+	r->scalar[LG_FIELD_IP_REMOTE_PORT] = call->remote_port;
+	r->scalar[LG_FIELD_FLAGS] = flags;
+	present |= name_owner(r, owner) | KNOWS(IP_PROTOCOL) | KNOWS(FLAGS) | KNOWS(REAUTHORIZE_REASON);
+	action = indicate(r, layer, present, 0);
+	owner->filter = r->filter;
+	owner->counted = action == LG_BLOCK ? 0 : r->counted;
+	if (action == LG_BLOCK)
+		bpf_set_retval(-(int)(r->error ? r->error : FAIL_ERRNO));
+	let_go(held);
+	return action;
 }
 
 static __always_inline __u32 local_known(const struct call *call)

@@ -17,6 +17,7 @@
 #include "maps.h"
 
 #include "layers_generated.h"
+#include "limits.h"
 
 /* How many steps of a line an iteration takes at most: each is the same code once more for the verifier. */
 #define LG_STEPS_AT_ONCE 4
@@ -33,11 +34,11 @@ extern void bpf_iter_num_destroy(struct bpf_iter_num *it) __ksym __weak;
 
 /* Where a walk stands. By sublayer: the least code that matched. */
 struct lg_walk {
-	const struct lg_record *r;
+	struct lg_record *r;
 	void *table;
 	__u32 place;
 	__u32 following; /* the next tree */
-	__u32 code[LG_SUBLAYERS_MAX];
+	struct lg_codes codes;
 };
 
 static __always_inline void count(__u32 what)
@@ -67,15 +68,20 @@ static __always_inline __u32 take_step(const struct lg_step *step, __u32 place, 
 	if (op == LG_OP_MATCH) {
 		if (step->b & ~walk->r->known)
 			return place + 1;
-		if (word < LG_SUBLAYERS_MAX && step->a < walk->code[word])
-			walk->code[word] = step->a;
+		if (word < LG_SUBLAYERS_MAX && step->a < walk->codes.code[word])
+			walk->codes.code[word] = step->a;
+		return step->c ? place + step->c : 0;
+	}
+	if (op == LG_OP_LIMIT) {
+		if (!(step->b & ~walk->r->known))
+			walk->r->count |= 1U << (step->d >> 16 & (LG_LIMITS_OF_LAYER - 1));
 		return step->c ? place + step->c : 0;
 	}
 	if (op == LG_OP_LEAF || op == LG_OP_ROOT) {
 		if (op == LG_OP_ROOT)
 			walk->following = step->c;
 		/* What can't better its sublayer's match is passed over. */
-		if (word < LG_SUBLAYERS_MAX && step->a >= walk->code[word])
+		if (word < LG_SUBLAYERS_MAX && step->a >= walk->codes.code[word])
 			return 0;
 		return op == LG_OP_LEAF ? step->c : place + 1;
 	}
@@ -132,7 +138,7 @@ static __always_inline void arbitrate(struct lg_record *r, struct lg_walk *walk,
 	struct lg_row *row;
 
 	for (__u32 place = 0; place < LG_SUBLAYERS_MAX && place < head->b; place++) {
-		__u32 code = walk->code[place];
+		__u32 code = walk->codes.code[place];
 
 		if (code == LG_NO_CODE)
 			continue;
@@ -160,6 +166,19 @@ static __always_inline void arbitrate(struct lg_record *r, struct lg_walk *walk,
 	r->error = row->error;
 }
 
+/* Judge the limits that the walk asked, in the order in which their filters are heard: what is past its limit matches. */
+static __always_inline void judge(struct lg_record *r, __u32 key, struct lg_codes *codes)
+{
+	__u32 asked = r->count;
+
+	r->count = 0;
+#pragma clang loop unroll(disable)
+	for (__u32 place = 0; place < LG_LIMITS_OF_LAYER; place++) {
+		if (asked >> place & 1)
+			judge_one(r, key * LG_LIMITS_OF_LAYER + place, codes);
+	}
+}
+
 /* Classify the record by the table at `key`, from step `root` on. */
 __noinline int classify(struct lg_record *r, __u32 key, __u32 root)
 {
@@ -183,7 +202,7 @@ __noinline int classify(struct lg_record *r, __u32 key, __u32 root)
 	 * iteration, and the verifier would follow both. */
 	walk.following = head->d;
 	for (__u32 place = 0; place < LG_SUBLAYERS_MAX; place++)
-		walk.code[place] = ~head->d;
+		walk.codes.code[place] = ~head->d;
 	if (config.iterates) {
 		bpf_iter_num_new(&it, 0, LG_STEPS_MAX);
 		while (bpf_iter_num_next(&it)) {
@@ -194,6 +213,8 @@ __noinline int classify(struct lg_record *r, __u32 key, __u32 root)
 	} else {
 		bpf_loop(LG_STEPS_MAX, take_line_in_loop, &walk, 0);
 	}
+	if (r->count)
+		judge(r, key, &walk.codes);
 	arbitrate(r, &walk, head);
 	return r->action;
 }
@@ -308,6 +329,8 @@ static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 presen
 	r->error = 0;
 	r->action = LG_PERMIT;
 	r->hard = 0;
+	r->count = 0;
+	r->counted = 0;
 	header = policy(&slot);
 	if (!header)
 		return LG_PERMIT;
@@ -346,6 +369,7 @@ static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 presen
 __noinline int indicate_at(struct lg_record *r, __u32 layer, __u32 present, struct lg_cached *cached)
 {
 	__u64 filter;
+	__u32 limited;
 	__u16 error;
 	int action = LG_PERMIT;
 
@@ -353,14 +377,20 @@ __noinline int indicate_at(struct lg_record *r, __u32 layer, __u32 present, stru
 		return LG_PERMIT;
 	r->kind = LG_KIND_INDICATION;
 	action = decide(r, layer, present, cached);
-	emit(r);
+	/* A flood at a limit is told by its limit, once a second: one line a SYN would be a flood itself. */
+	if (r->count && config.emit < LG_EMIT_ALL)
+		count(LG_STAT_UNTOLD);
+	else
+		emit(r);
 	if (action == LG_BLOCK && lg_layer_twin[layer]) {
 		filter = r->filter;
 		error = r->error;
+		limited = r->count;
 		decide(r, lg_layer_twin[layer], present, 0);
 		emit(r);
 		r->filter = filter;
 		r->error = error;
+		r->count = limited;
 	}
 	return action;
 }

@@ -43,9 +43,8 @@ static __always_inline void ends_of(struct bpf_sock_ops *ctx, struct lg_packet *
 	}
 }
 
-__noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie)
+static __always_inline int on_connecting_with(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie)
 {
-	struct lg_record r = {};
 	struct lg_flow *flow;
 
 	if (!packet)
@@ -62,14 +61,29 @@ __noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, _
 		owner->address[1] = packet->source[1];
 		owner->port = packet->source_port;
 	}
-	begin_packet(&r, packet, flow, LG_CLIENT, 0, netns, 0);
-	show_flow(&r, owner);
+	begin_packet(r, packet, flow, LG_CLIENT, 0, netns, 0);
+	show_flow(r, owner);
+	if (owner && owner->counted) {
+		r->counted = owner->counted;
+		owner->counted = 0;
+		admit(r, flow, LG_CLIENT, LG_ADD_HALF_OPEN);
+	}
 	return 1;
 }
 
-__noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie, __u32 side)
+__noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie)
 {
-	struct lg_record r = {};
+	struct lg_held *held = hold_record();
+
+	if (!held)
+		return 1;
+	on_connecting_with(&held->r, packet, owner, netns, cookie);
+	let_go(held);
+	return 1;
+}
+
+static __always_inline int on_established_with(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie, __u32 side)
+{
 	struct lg_flow *flow;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT, interface = 0;
@@ -83,16 +97,18 @@ __noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, 
 		own->stream |= LG_STREAM_ESTABLISHED;
 		interface = own->interface;
 	}
-	begin_packet(&r, packet, flow, side, 0, netns, interface);
-	r.cookie = cookie;
-	r.scalar[LG_FIELD_DIRECTION] = side == LG_SERVER;
-	if (indicate(&r, LAYER_ALE_FLOW_ESTABLISHED(packet->v6), name_owner(&r, owner) | KNOWS_FLOW | KNOWS(DIRECTION),
+	begin_packet(r, packet, flow, side, 0, netns, interface);
+	r->cookie = cookie;
+	r->scalar[LG_FIELD_DIRECTION] = side == LG_SERVER;
+	if (flow)
+		recount(r, flow, side, LG_OPEN);
+	if (indicate(r, LAYER_ALE_FLOW_ESTABLISHED(packet->v6), name_owner(r, owner) | KNOWS_FLOW | KNOWS(DIRECTION),
 		     0) == LG_BLOCK) {
-		ask_reset(&r);
+		ask_reset(r);
 		if (flow) {
 			own = side_of(flow, side);
 			own->bits |= LG_SIDE_BLOCKED;
-			own->filter = r.filter;
+			own->filter = r->filter;
 			own->blocked_at = LAYER_ALE_FLOW_ESTABLISHED(packet->v6);
 		}
 		return 1;
@@ -100,11 +116,22 @@ __noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, 
 	if (flow) {
 		own = side_of(flow, side);
 		if (own->pending) {
-			r.bits |= LG_BIT_INBOUND;
-			indicate_stream(&r, flow, 1, own->pending);
+			r->bits |= LG_BIT_INBOUND;
+			indicate_stream(r, flow, 1, own->pending);
 			own->pending = 0;
 		}
 	}
+	return 1;
+}
+
+__noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie, __u32 side)
+{
+	struct lg_held *held = hold_record();
+
+	if (!held)
+		return 1;
+	on_established_with(&held->r, packet, owner, netns, cookie, side);
+	let_go(held);
 	return 1;
 }
 

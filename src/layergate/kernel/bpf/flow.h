@@ -44,6 +44,46 @@ struct lg_packet {
 	__u8 pad[2];
 };
 
+/* A record off the stack, which has no room for it with the walk and the limits below. Several a CPU, for one hook may
+ * interrupt another. */
+struct lg_held {
+	__u32 busy;
+	__u32 pad;
+	struct lg_record r;
+};
+
+#define LG_HELD_RECORDS 8
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, LG_HELD_RECORDS);
+	__type(key, __u32);
+	__type(value, struct lg_held);
+} lg_held_records SEC(".maps");
+
+static __always_inline struct lg_held *hold_record(void)
+{
+	struct lg_held *held;
+
+#pragma clang loop unroll(disable)
+	for (__u32 number = 0; number < LG_HELD_RECORDS; number++) {
+		__u32 place = number;
+
+		held = bpf_map_lookup_elem(&lg_held_records, &place);
+		if (held && !__sync_lock_test_and_set(&held->busy, 1)) {
+			__builtin_memset(&held->r, 0, sizeof(held->r));
+			return held;
+		}
+	}
+	count(LG_STAT_TABLE_FAULT);
+	return 0;
+}
+
+static __always_inline void let_go(struct lg_held *held)
+{
+	*(volatile __u32 *)&held->busy = 0;
+}
+
 struct ipv4_header {
 	__u8 version_words;
 	__u8 service;
@@ -304,6 +344,62 @@ static __always_inline void begin_packet(struct lg_record *r, const struct lg_pa
 	r->seq = packet->seq;
 	r->length = packet->length;
 	r->bits = (inbound ? LG_BIT_INBOUND : 0) | (packet->v6 ? LG_BIT_V6 : 0);
+}
+
+/* Count the record's connection by what was asked of it and does not count it yet. */
+__noinline int admit(struct lg_record *r, struct lg_flow *flow, __u32 side, __u32 what)
+{
+	struct lg_side *own;
+	__u64 fresh;
+
+	if (!r || !flow)
+		return 0;
+	own = side_of(flow, side);
+	fresh = r->counted & ~__sync_fetch_and_or(&own->counted, r->counted);
+	if (!fresh)
+		return 0;
+	own->app = r->exe_ino;
+	own->unit = r->cgroup;
+	if (what == LG_ADD_HALF_OPEN)
+		own->bits |= LG_SIDE_HALF_OPEN;
+	return count_all(r, fresh, what);
+}
+
+/* A counted connection was established, or has ended: `packet` is one that its local end would send. */
+__noinline int recount(struct lg_record *r, struct lg_flow *flow, __u32 side, __u32 what)
+{
+	struct lg_side *own;
+	__u64 counted;
+
+	if (!r || !flow)
+		return 0;
+	own = side_of(flow, side);
+	counted = own->counted;
+	if (!counted)
+		return 0;
+	if (what == LG_OPEN) {
+		if (!(own->bits & LG_SIDE_HALF_OPEN))
+			return 0;
+	} else {
+		/* Whoever takes the bits takes the counts: once. */
+		counted = __sync_lock_test_and_set(&own->counted, 0);
+		what = own->bits & LG_SIDE_HALF_OPEN ? LG_END_HALF_OPEN : LG_END_ESTABLISHED;
+	}
+	own->bits &= ~LG_SIDE_HALF_OPEN;
+	r->exe_ino = own->app;
+	r->cgroup = own->unit;
+	return count_all(r, counted, what);
+}
+
+/* The server's side of a flow whose tuple begins anew with this SYN is counted no more. */
+static __always_inline void uncount_flow(struct lg_record *r, const struct lg_packet *syn, struct lg_flow *flow,
+					 __u64 netns)
+{
+	if (!flow->side[1].counted)
+		return;
+	begin_packet(r, syn, flow, LG_SERVER, 1, netns, 0);
+	recount(r, flow, LG_SERVER, LG_END_ESTABLISHED);
+	r->exe_ino = r->cgroup = 0;
 }
 
 /* Ask user space to destroy the socket that the record is about. */

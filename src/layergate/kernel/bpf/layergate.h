@@ -31,6 +31,7 @@
 #define LG_OP_CUT 2
 #define LG_OP_SPLIT 3
 #define LG_OP_LEAF 4
+#define LG_OP_LIMIT 5
 #define LG_OP_MATCH 6
 #define LG_OP_ASK 7
 #define LG_OP_IN 8
@@ -72,6 +73,7 @@
 #define LG_KIND_DROP 3
 #define LG_KIND_OWN_DROP 4
 #define LG_KIND_CLOSED 5
+#define LG_KIND_LIMIT 6
 
 /* What user space wants written to the ring. */
 #define LG_EMIT_BLOCKS 1
@@ -100,6 +102,7 @@
 #define LG_SIDE_HAS_SOCKET 128
 #define LG_SIDE_ASKED 256
 #define LG_SIDE_TIME_WAIT 512
+#define LG_SIDE_HALF_OPEN 1024
 
 /* What is known of a side's stream. */
 #define LG_STREAM_OUT_KNOWN 1
@@ -117,12 +120,37 @@
 #define LG_CACHE_IN_STREAM 5
 #define LG_CACHES 6
 
+/* Limits: of all layers; of one layer, as many as a word has bits; the parts of a sliding period. */
+#define LG_LIMITS 64
+#define LG_LIMITS_OF_LAYER 32
+#define LG_LIMIT_ROWS 6336
+#define LG_PARTS 64
+
+/* What a limit counts. */
+#define LG_COUNTED_CONCURRENT 1
+#define LG_COUNTED_NEW 2
+#define LG_COUNTED_HALF_OPEN 3
+
+/* Over what. */
+#define LG_PER_REMOTE_PREFIX 1
+#define LG_PER_REMOTE_PREFIX_LOCAL_PORT 2
+#define LG_PER_TUPLE 3
+#define LG_PER_APP 4
+#define LG_PER_UNIT 5
+#define LG_PER_ALL 6
+
+/* What is told of a limit. */
+#define LG_TOLD_PAST 1
+#define LG_TOLD_BANNED 2
+
 /* Where each statistic stands. */
 #define LG_STAT_LOST 0
 #define LG_STAT_FLOWS_FULL 1
 #define LG_STAT_EMITTED 2
 #define LG_STAT_TABLE_FAULT 3
-#define LG_STATS 4
+#define LG_STAT_UNTOLD 4
+#define LG_STAT_UNCOUNTED 5
+#define LG_STATS 6
 
 #define LG_EXE_NAMES 24
 #define LG_EXE_NAME_BYTES 96
@@ -144,16 +172,17 @@ struct lg_record {
 	__u64 flow;
 	__u64 filter; /* DROP: where in the kernel */
 	__u64 netns;
-	__u64 exe_ino;
+	__u64 exe_ino; /* LIMIT: when the ban ends, ns */
 	__u64 cgroup;
+	__u64 counted; /* bit per limit: what counts it, if it is permitted */
 	__u64 address[4]; /* local high, local low, remote high, remote low */
 	__u32 scalar[10];
 	__u32 known; /* bit per field: what the layer has and the hook knows */
 	__u32 exe_dev;
 	__u32 pid;
 	__u32 version;
-	__u32 seq;
-	__u32 length; /* bytes of payload; DROP: the reason */
+	__u32 seq; /* LIMIT: the count */
+	__u32 length; /* bytes of payload; LIMIT: what the count is compared with */
 	__u16 layer;
 	__u16 sublayer;
 	__u16 error;
@@ -163,7 +192,7 @@ struct lg_record {
 	__u8 side;
 	__u8 tcp_flags;
 	__u8 bits;
-	__u32 pad;
+	__u32 count; /* of the limit behind the verdict, 0: none; in a walk: bit per limit of the layer, what was asked */
 };
 
 /* A step of a table. Behind the last step stand the rows, one a filter; the first step says where. */
@@ -228,6 +257,7 @@ struct lg_owner {
 	__u64 units[6]; /* ancestors of the cgroup, from level 1 */
 	__u64 address[2]; /* local, for the release */
 	__u64 filter; /* that decided the last call: AUTH_LISTEN, AUTH_CONNECT */
+	__u64 counted; /* by the limits of AUTH_CONNECT, from the call until there is a flow */
 	__u32 exe_dev;
 	__u32 pid;
 	__u32 user;
@@ -287,6 +317,9 @@ struct lg_side {
 	__u32 pending; /* bytes that came before the flow was established */
 	__u32 interface;
 	__u32 blocked_at; /* the layer that blocked the flow */
+	__u64 counted; /* bit per limit that counts this connection: what was added is taken away, whatever the policy is by then */
+	__u64 app;
+	__u64 unit;
 };
 
 /* What is remembered of a flow: its sides, and what each layer said of its packets (by side and LG_CACHE_*). */
@@ -299,6 +332,68 @@ struct lg_flow {
 	__u32 pad;
 	struct lg_side side[2];
 	struct lg_cached cached[12];
+};
+
+/* A limit, as long as its filter is in some policy in force. */
+struct lg_limit {
+	__u64 identity; /* of filter and limit: finds it again in another run; 0: none */
+	__u64 part_ns; /* a part of the period */
+	__u64 ban_ns;
+	__u64 ban_ns_max; /* doubled up to here; 0: not */
+	__u64 filter;
+	__u32 limit;
+	__u32 keys; /* with a live connection, of a fair limit */
+	__u8 counted;
+	__u8 per;
+	__u8 prefix_v4;
+	__u8 prefix_v6;
+	__u8 fair; /* LG_PER_*, 0: not fair */
+	__u8 fair_v4;
+	__u8 fair_v6;
+	__u8 monitor;
+};
+
+/* A filter with a limit, of one layer of one slot of the policy. */
+struct lg_limit_row {
+	__u32 code;
+	__u16 sublayer; /* of the table */
+	__u16 limit; /* its place in lg_limits */
+};
+
+struct lg_count_key {
+	__u64 address[4];
+	__u32 limit;
+	__u16 local_port;
+	__u16 remote_port;
+	__u32 fair;
+	__u32 pad;
+};
+
+/* What a key counts. A part: which one of the period (high 32 bits, a running number), how many (low 32). */
+struct lg_count {
+	__u64 told; /* when it was last told that it is past, ns */
+	__u32 established;
+	__u32 half_open;
+	__u64 part[64];
+};
+
+struct lg_ban {
+	__u64 began;
+	__u64 until;
+	__u32 repeats;
+	__u32 pad;
+};
+
+/* What a sweep is told, and tells. */
+struct lg_sweep {
+	__u64 closed_ns; /* a closed flow is kept so long */
+	__u64 waiting_ns; /* one that left a TIME_WAIT */
+	__u64 opening_ns; /* one that was never established */
+	__u64 asking_ns; /* a handshake that the kernel does not list */
+	__u32 round; /* the value of the requests that it lists now */
+	__u32 flows;
+	__u32 keys;
+	__u32 pad;
 };
 
 struct lg_reset {

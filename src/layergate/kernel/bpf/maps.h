@@ -121,6 +121,59 @@ struct {
 	__type(value, struct lg_alias);
 } lg_aliases SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LG_LIMITS);
+	__type(key, __u32);
+	__type(value, struct lg_limit);
+} lg_limits SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LG_LIMIT_ROWS);
+	__type(key, __u32);
+	__type(value, struct lg_limit_row);
+} lg_limit_rows SEC(".maps");
+
+/* Keys with an established connection: never evicted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct lg_count_key);
+	__type(value, struct lg_count);
+} lg_live SEC(".maps");
+
+/* All others: whoever comes from a million addresses evicts his own kind only. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 32768);
+	__type(key, struct lg_count_key);
+	__type(value, struct lg_count);
+} lg_recent SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lg_count);
+} lg_no_count SEC(".maps");
+
+/* The handshakes that the kernel listed at the last sweep, and which sweep that was. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct lg_flow_key);
+	__type(value, __u32);
+} lg_requests SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct lg_count_key);
+	__type(value, struct lg_ban);
+} lg_bans SEC(".maps");
+
 /* Sockets that user space is to destroy, by cookie. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -51,6 +51,8 @@ static __always_inline int reauthorize(struct lg_record *r, struct lg_flow *flow
 		own->bits |= LG_SIDE_BLOCKED;
 		own->blocked_at = layer;
 		ask_reset(r);
+	} else if (r->counted) {
+		admit(r, flow, side, LG_ADD_ESTABLISHED);
 	}
 	r->scalar[LG_FIELD_FLAGS] &= ~IS_REAUTHORIZE;
 	r->scalar[LG_FIELD_REAUTHORIZE_REASON] = 0;
@@ -159,12 +161,10 @@ __noinline int on_egress(struct lg_record *r, struct lg_packet *packet, struct l
 	return 1;
 }
 
-SEC("cgroup_skb/egress")
-int lg_egress(struct __sk_buff *skb)
+static __always_inline int egress(struct __sk_buff *skb, struct lg_record *r)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct lg_packet packet = {};
-	struct lg_record r = {};
 	struct lg_owner *owner;
 	struct lg_flow *flow;
 	struct lg_side *own;
@@ -203,16 +203,40 @@ int lg_egress(struct __sk_buff *skb)
 			own->stream |= LG_STREAM_ESTABLISHED;
 		reconciled = packet.flags & RST ? 0 : bytes_reconciled(own, sk);
 	}
-	begin_packet(&r, &packet, flow, sender, 0, netns, skb->ifindex);
+	begin_packet(r, &packet, flow, sender, 0, netns, skb->ifindex);
 	if (flow && late)
-		show_flow(&r, owner);
+		show_flow(r, owner);
 	if (flow && reconciled)
-		indicate_stream(&r, flow, 1, reconciled);
+		indicate_stream(r, flow, 1, reconciled);
 	if (!flow) {
 		/* No room to remember the flow: decide each packet for itself. */
-		return indicate(&r, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 0) == LG_PERMIT;
+		return indicate(r, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 0) == LG_PERMIT;
 	}
-	return passed(on_egress(&r, &packet, flow, owner));
+	return passed(on_egress(r, &packet, flow, owner));
+}
+
+SEC("cgroup_skb/egress")
+int lg_egress(struct __sk_buff *skb)
+{
+	struct lg_held *held = hold_record();
+	int passes;
+
+	if (!held)
+		return 1;
+	passes = egress(skb, &held->r);
+	let_go(held);
+	return passed(passes);
+}
+
+/* Forget the flow of a SYN that was kept out. */
+__noinline int drop_flow(__u64 netns, struct lg_packet *packet)
+{
+	struct lg_flow_key key = {};
+
+	if (!packet)
+		return 0;
+	key_of(&key, netns, packet);
+	return bpf_map_delete_elem(&lg_flows, &key);
 }
 
 /* The SYN at a listener, or a segment of a flow that is authorised or must be again. Returns whether it may pass. */
@@ -230,8 +254,12 @@ __noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct 
 		flow->own_drops++;
 		return 0;
 	}
-	if (packet->flags & RST)
+	if (packet->flags & RST) {
+		/* A request has no socket whose end would be told. */
+		if (own->bits & LG_SIDE_HALF_OPEN)
+			recount(r, flow, side, LG_END_HALF_OPEN);
 		return 1;
+	}
 	if (packet->flags & SYN && !(packet->flags & ACK)) {
 		__u32 layer = LAYER_ALE_AUTH_RECV_ACCEPT(v6), present;
 
@@ -252,6 +280,8 @@ __noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct 
 		}
 		own->filter = r->filter;
 		own->bits |= LG_SIDE_AUTHORIZED;
+		if (r->counted)
+			admit(r, flow, side, LG_ADD_HALF_OPEN);
 		return 1;
 	}
 	if (own->bits & LG_SIDE_BLOCKED) {
@@ -274,12 +304,10 @@ __noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct 
 	return 1;
 }
 
-SEC("cgroup_skb/ingress")
-int lg_ingress(struct __sk_buff *skb)
+static __always_inline int ingress(struct __sk_buff *skb, struct lg_record *r)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct lg_packet packet = {};
-	struct lg_record r = {};
 	struct lg_owner *owner = 0;
 	struct lg_flow *flow;
 	struct lg_side *own;
@@ -291,8 +319,10 @@ int lg_ingress(struct __sk_buff *skb)
 	netns = bpf_get_netns_cookie(skb);
 	flow = find_flow(netns, &packet, &sender);
 	/* Another SYN of another start: the tuple is used again. */
-	if (flow && packet.flags & SYN && !(packet.flags & ACK) && sender == LG_CLIENT && flow->isn != packet.seq)
+	if (flow && packet.flags & SYN && !(packet.flags & ACK) && sender == LG_CLIENT && flow->isn != packet.seq) {
+		uncount_flow(r, &packet, flow, netns);
 		flow = new_flow(netns, &packet, LG_CLIENT);
+	}
 	if (!flow) {
 		flow = late_flow(skb, netns, &packet, 1, &sender);
 		late = 1;
@@ -314,16 +344,33 @@ int lg_ingress(struct __sk_buff *skb)
 		own->bits |= LG_SIDE_OURS | LG_SIDE_HAS_SOCKET;
 		own->interface = skb->ifindex;
 	}
-	begin_packet(&r, &packet, flow, side, 1, netns, skb->ifindex);
+	begin_packet(r, &packet, flow, side, 1, netns, skb->ifindex);
 	if (flow && late)
-		show_flow(&r, owner);
+		show_flow(r, owner);
 	if (!flow) {
-		if (indicate(&r, LAYER_INBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 0) == LG_BLOCK)
+		if (indicate(r, LAYER_INBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 0) == LG_BLOCK)
 			return 0;
 		if (!(packet.flags & SYN) || packet.flags & ACK)
 			return 1;
-		return indicate(&r, LAYER_ALE_AUTH_RECV_ACCEPT(packet.v6),
-				name_owner(&r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON), 0) == LG_PERMIT;
+		return indicate(r, LAYER_ALE_AUTH_RECV_ACCEPT(packet.v6),
+				name_owner(r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON), 0) == LG_PERMIT;
 	}
-	return passed(on_ingress(&r, &packet, flow, owner));
+	late = passed(on_ingress(r, &packet, flow, owner));
+	/* What a limit keeps out leaves nothing behind. */
+	if (!late && r->count && packet.flags & SYN)
+		drop_flow(netns, &packet);
+	return late;
+}
+
+SEC("cgroup_skb/ingress")
+int lg_ingress(struct __sk_buff *skb)
+{
+	struct lg_held *held = hold_record();
+	int passes;
+
+	if (!held)
+		return 1;
+	passes = ingress(skb, &held->r);
+	let_go(held);
+	return passed(passes);
 }

@@ -106,8 +106,14 @@ static __noinline struct lg_flow *on_syn(struct __sk_buff *skb, struct lg_packet
 		return flow;
 	if (whose == NOBODY && !config.interface && !flow)
 		return 0;
-	if (!flow)
+	if (!flow) {
+		__u32 sender;
+
+		flow = find_flow(config.netns, packet, &sender);
+		if (flow && sender == LG_CLIENT)
+			uncount_flow(r, packet, flow, config.netns);
 		flow = new_flow(config.netns, packet, LG_CLIENT);
+	}
 	if (!flow)
 		return 0;
 	server = &flow->side[1];
@@ -122,11 +128,9 @@ static __noinline struct lg_flow *on_syn(struct __sk_buff *skb, struct lg_packet
 	return flow;
 }
 
-SEC("tc")
-int lg_tcx_ingress(struct __sk_buff *skb)
+static __always_inline int ingress(struct __sk_buff *skb, struct lg_record *r)
 {
 	struct lg_packet packet = {};
-	struct lg_record r = {};
 	struct lg_flow *flow, *aliased;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT, side;
@@ -146,7 +150,7 @@ int lg_tcx_ingress(struct __sk_buff *skb)
 		if (!flow)
 			sender = LG_CLIENT;
 		if (sender == LG_CLIENT)
-			flow = on_syn(skb, &packet, flow, &r);
+			flow = on_syn(skb, &packet, flow, r);
 	} else if (!flow && config.interface) {
 		sender = packet.flags & SYN ? LG_SERVER : LG_CLIENT;
 		flow = new_flow(config.netns, &packet, sender);
@@ -162,29 +166,42 @@ int lg_tcx_ingress(struct __sk_buff *skb)
 	/* A flow older than we are, first seen by its other end: whose this end is, is asked once. */
 	if (!(own->bits & (LG_SIDE_OURS | LG_SIDE_ASKED)) && !(packet.flags & SYN)) {
 		own->bits |= LG_SIDE_ASKED;
-		socket_state(skb, &packet, 1, &whose, &r);
+		socket_state(skb, &packet, 1, &whose, r);
 		if (whose == OURS)
 			own->bits |= LG_SIDE_OURS;
 	}
 	if (!(own->bits & LG_SIDE_OURS))
 		return TCX_NEXT;
-	begin_packet(&r, &packet, flow, side, 1, config.netns, skb->ifindex);
-	if (indicate(&r, LAYER_INBOUND_IPPACKET(packet.v6), KNOWS_PACKET, cached_of(flow, side, LG_CACHE_IN_IPPACKET)) ==
+	begin_packet(r, &packet, flow, side, 1, config.netns, skb->ifindex);
+	if (indicate(r, LAYER_INBOUND_IPPACKET(packet.v6), KNOWS_PACKET, cached_of(flow, side, LG_CACHE_IN_IPPACKET)) ==
 	    LG_BLOCK) {
 		flow->own_drops++;
 		return TCX_DROP;
 	}
 	/* A segment to a TIME_WAIT reaches no hook of the cgroup. */
 	if (own->bits & LG_SIDE_CLOSED && own->bits & LG_SIDE_HAS_SOCKET &&
-	    socket_state(skb, &packet, 1, &whose, &r) == BPF_TCP_TIME_WAIT) {
-		begin_packet(&r, &packet, flow, side, 1, config.netns, skb->ifindex);
-		if (indicate(&r, LAYER_INBOUND_TRANSPORT(packet.v6), KNOWS_PACKET,
+	    socket_state(skb, &packet, 1, &whose, r) == BPF_TCP_TIME_WAIT) {
+		begin_packet(r, &packet, flow, side, 1, config.netns, skb->ifindex);
+		if (indicate(r, LAYER_INBOUND_TRANSPORT(packet.v6), KNOWS_PACKET,
 			     cached_of(flow, side, LG_CACHE_IN_TRANSPORT)) == LG_BLOCK) {
 			flow->own_drops++;
 			return TCX_DROP;
 		}
 	}
 	return TCX_NEXT;
+}
+
+SEC("tc")
+int lg_tcx_ingress(struct __sk_buff *skb)
+{
+	struct lg_held *held = hold_record();
+	int does;
+
+	if (!held)
+		return TCX_NEXT;
+	does = ingress(skb, &held->r);
+	let_go(held);
+	return does;
 }
 
 /* The flow of a socket whose packet NAT rewrote; the tuple on the wire is kept, for the answer comes to it. */

