@@ -302,3 +302,52 @@ def test_a_bad_line_is_named_by_its_number(explain: Run, tmp_path: Path, bad: st
     assert (status, first["kind"]) == (2, "verdict")
     assert (error["kind"], error["file"], error["line"]) == ("error", str(path), 3)
     assert found in error["found"]
+
+
+LIMITED = """
+[[filter]]
+name = "twenty at once"
+layer = "ALE_AUTH_RECV_ACCEPT"
+action = "block"
+when = { local_port = 443 }
+limit = { per = "remote_prefix", concurrent = 20 }
+"""
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Path:
+    path = tmp_path / "limited.toml"
+    path.write_text(LIMITED)
+    return path
+
+
+ATTEMPT = ["accept", "tcp", "10.0.0.9:40000", "->", "10.0.0.1:443"]
+
+
+def test_a_limit_that_nobody_reached_lets_go_on_and_is_shown(limited: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", *ATTEMPT, "--policy", str(limited)]) == 0
+    told = capsys.readouterr().out
+    assert "matched, and its limit let go on" in told
+    assert "limit concurrent 20 per remote_prefix /24 /64: 0 of 10.0.0.0/24, not past it" in told
+
+
+def test_a_count_past_the_limit_decides_and_the_line_has_both(
+    limited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", *ATTEMPT, "--policy", str(limited), "--count", "twenty at once=21", "--json"]) == 1
+    line = json.loads(capsys.readouterr().out)
+    (told,) = line["sublayers"][0]["limits"]
+    assert (told["filter_name"], told["key"]) == ("twenty at once", "10.0.0.0/24")
+    assert (told["count"], told["limit"], told["past"]) == (21, 20, True)
+    assert (line["action"], line["filter_name"]) == ("block", "twenty at once")
+
+
+@pytest.mark.parametrize(
+    "said, found",
+    [("nobody=3", "no filter of that name has a limit"), ("twenty at once=many", "'many' is no count")],
+)
+def test_a_count_that_makes_no_sense_is_refused(
+    limited: Path, capsys: pytest.CaptureFixture[str], said: str, found: str
+) -> None:
+    assert main(["explain", *ATTEMPT, "--policy", str(limited), "--count", said]) == 2
+    assert found in capsys.readouterr().err

@@ -255,6 +255,7 @@ def test_a_verdict_line_tells_who_matched_who_decided_and_who_lost() -> None:
         "matched",
         "lost",
         "continued",
+        "limits",
         "effect",
     ]
     assert [one["filter"] for one in high["matched"]] == [1, 2]

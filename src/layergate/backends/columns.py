@@ -87,7 +87,7 @@ class Columns:
 
         Raises:
             InputError: columns of different lengths, or of a wrong shape.
-            NotSupportedError: a filter there asks a callout, which only `backends.plain` can.
+            NotSupportedError: a filter there asks a callout or has a limit, which only `backends.plain` can.
         Cost: O(n × steps passed), no allocation a row.
         """
         count = _length(columns, count)
@@ -97,6 +97,10 @@ class Columns:
         for item in table.filters:
             if item.action.is_callout and any(step & 0xFF == Op.ASK for step in table.steps[3::4]):
                 raise NotSupportedError(f"filter '{item.name}'", "columns can't ask a callout", "use backends.plain")
+        if table.limits:
+            raise NotSupportedError(
+                f"filter '{table.limits[0].name}'", "columns have no counts to judge its limit by", "use backends.plain"
+            )
         key = key_columns(table.layout, columns, present or {}, count)
         steps = np.frombuffer(table.steps, dtype=np.uint32)
         ids = np.frombuffer(table.rows, dtype=np.uint64)[::2].copy()

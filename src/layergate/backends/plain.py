@@ -4,7 +4,7 @@
 step at a time. Example, the leaf of compile/leaves.py with key[port] = 443, key[protocol] = 6: 0 misses, on to 2; 2
 holds, on to 3; 3 matches code 8 for sublayer 0, on to 4; 4 matches code 12 for sublayer 1, done.
 
-`classify` adds what a walk can't: callouts that have to be asked, and arbitration (engine/arbitration.py).
+`classify` adds what a walk can't: callouts and limits that have to be asked, and arbitration (engine/arbitration.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from layergate.compile import CODE_BITS, CODE_BLOCK, CODE_HARD, KNOWN, NO_CODE, SEVERAL, Compiled, Op, Table
-from layergate.engine import NO_CALLOUTS, Callouts, Invocation
+from layergate.engine import NO_CALLOUTS, NO_COUNTS, Callouts, Counts, Invocation
 from layergate.engine.callouts import Result, result_of
 from layergate.model import Action, Filter, Indication, Layer, Value
 
@@ -34,7 +34,7 @@ class Outcome:
 class Walked:
     """What a walk found: by sublayer of the table, the least code that matched, NO_CODE where none did.
 
-    *asked*: (code, sublayer) of filters whose callout has to be asked. *steps*: how many the walk took.
+    *asked*: (code, sublayer) of filters whose callout or limit has to be asked. *steps*: how many the walk took.
     """
 
     codes: list[int]
@@ -63,11 +63,11 @@ def walk(steps: Sequence[int], root: int, key: Sequence[int], sublayer_count: in
             place = c if key[word] <= a else c + 1
         elif op == Op.LEAF:
             place = c if word == SEVERAL or a < found.codes[word] else 0
-        elif op in (Op.MATCH, Op.ASK):
+        elif op in (Op.MATCH, Op.ASK, Op.LIMIT):
             if b & ~key[KNOWN]:
                 place += 1
                 continue
-            if op == Op.ASK:
+            if op != Op.MATCH:
                 found.asked.append((a, word))
             elif a < found.codes[word]:
                 found.codes[word] = a
@@ -80,8 +80,10 @@ def walk(steps: Sequence[int], root: int, key: Sequence[int], sublayer_count: in
     return found
 
 
-def classify(compiled: Compiled, indication: Indication, *, callouts: Callouts = NO_CALLOUTS) -> Outcome:
-    """Decide *indication*. Equal to engine.classify with the same callouts as the tables were compiled with.
+def classify(
+    compiled: Compiled, indication: Indication, *, callouts: Callouts = NO_CALLOUTS, counts: Counts = NO_COUNTS
+) -> Outcome:
+    """Decide *indication*. Equal to engine.classify with the same *counts*, and the callouts that it was compiled with.
 
     Cost: O(fields + steps passed). Source: engine/arbitration.py.
     """
@@ -94,7 +96,7 @@ def classify(compiled: Compiled, indication: Indication, *, callouts: Callouts =
     results: list[tuple[Action, int]] = []
     decided = {}
     for place, number in enumerate(table.sublayers):
-        ended = _ended(table, found, place, (indication, action if has_acted else None, may_write), callouts)
+        ended = _ended(table, found, place, (indication, action if has_acted else None, may_write), (callouts, counts))
         if ended is None:
             continue
         item, result = ended
@@ -109,13 +111,20 @@ def classify(compiled: Compiled, indication: Indication, *, callouts: Callouts =
 
 
 def _ended(
-    table: Table, found: Walked, place: int, state: tuple[Indication, Action | None, bool], callouts: Callouts
+    table: Table,
+    found: Walked,
+    place: int,
+    state: tuple[Indication, Action | None, bool],
+    asked: tuple[Callouts, Counts],
 ) -> tuple[Filter, Result] | None:
-    """Return who ended the sublayer at *place*, and with what: a callout that was asked, or the filter that matched."""
+    """Return who ended the sublayer at *place*, and with what: a callout or a limit that was asked, or what matched."""
     indication, action, may_write = state
+    callouts, counts = asked
     code = found.codes[place]
     for asking in sorted({asking for asking, sublayer in found.asked if sublayer == place and asking < code}):
         item = table.filters[asking >> CODE_BITS]
+        if item.limit is not None and (not counts.standing(item, indication).is_past or item.limit.monitor):
+            continue
         result = result_of(Invocation(indication, item, action, may_write), callouts)
         if result.action is not Action.CONTINUE:
             return item, result

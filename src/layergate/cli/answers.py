@@ -127,6 +127,7 @@ class Answers:
         heads = output.columns([_head(asked, told) for asked in shown], indent=4) if shown else []
         for asked, head in zip(shown, heads, strict=True):
             yield head
+            yield from _standing(asked.filter, told)
             if asked.fate is Fate.MISSED:
                 yield from output.columns([self._tested(test, layer) for test in asked.tests], indent=10)
         left = len(told.asked) - len(shown)
@@ -222,11 +223,20 @@ def _fate(asked: Asked, told: Account) -> str:
     if asked.fate is Fate.DECIDED:
         return "matched, and decided for the sublayer"
     if asked.fate is Fate.CONTINUED:
-        return "matched, and its callout let go on"
+        return f"matched, and its {'limit' if asked.filter.limit else 'callout'} let go on"
     if asked.fate is Fate.LOST:
         by = f"'{output.harmless(told.told.decided.name)}'" if told.told.decided else "another"
         return f"lost: it matches too, but {by} above it had ended the sublayer"
     return f"missed {len(asked.missed)} of {output.plural(len(asked.tests), 'test')}"
+
+
+def _standing(item: Filter, told: Account) -> Iterator[str]:
+    """Yield the line on the limit of *item*, where it was asked."""
+    for one, standing in told.told.standings:
+        if one is item:
+            key = f" of {output.harmless(standing.key)}" if standing.key else ""
+            past = "banned" if standing.banned_until is not None else "past it" if standing.is_past else "not past it"
+            yield f"          limit {item.limit}: {standing.count}{key}, {past}"
 
 
 def _cut(text: str, width: int = _WIDTH) -> str:

@@ -12,7 +12,8 @@ The arrow of the first form points where the connection goes: with `accept` the 
     layergate explain --wfp wfpstate.xml connect tcp 1.2.3.4:443 --app chrome.exe --value current_profile_id=2
 
 What the question leaves out is empty. Whether a filter's security descriptor lets a token in is decided where --token
-lists its SIDs; else such filters are named, with the answer either way, and so are callouts. Exit status of the first
+lists its SIDs; else such filters are named, with the answer either way, and so are callouts. A limit has counted
+nothing, unless --count FILTER=N says otherwise. Exit status of the first
 two forms: 0 permitted, 1 blocked; of the third 0, whatever the verdicts are; 2 where the question makes no sense.
 """
 
@@ -23,12 +24,14 @@ import sys
 from dataclasses import replace
 from typing import Final
 
+from layergate.ale.keys import ident_of, words
 from layergate.analysis import outcomes
 from layergate.cli import answers, output, questions
 from layergate.cli.sources import Source, of_dump, of_policy
 from layergate.engine import classify
 from layergate.engine.explanation import account, doubts
-from layergate.model import Action, Indication, InputError, Value, Verdict
+from layergate.model import Action, Filter, Indication, InputError, Policy, Value, Verdict
+from layergate.model.limits import Standing
 from layergate.model.lines import TOKENS, normalized
 from layergate.policyfile import field_name
 from layergate.windows.questions import token
@@ -56,6 +59,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--indication", metavar="FILE", help="indications as JSON Lines, - for standard input")
     for owner in _OWNERS:
         parser.add_argument(f"--{owner}", help=f"the socket's {owner}")
+    parser.add_argument(
+        "--count",
+        action="append",
+        default=[],
+        metavar="FILTER=N",
+        help="what the limit of a filter has counted, this attempt included (default: 0)",
+    )
     parser.add_argument(
         "--filter-veto", action="store_true", help="let a plain filter's block override a hard permit above it"
     )
@@ -119,7 +129,33 @@ def _classify(source: Source, indication: Indication, arguments: argparse.Namesp
         callouts=source.callouts,
         filter_veto=arguments.filter_veto,
         assumed=source.assumed(indication),
+        counts=_Counted(arguments.count, source.policy),
     )
+
+
+class _Counted:
+    """Counts as --count says them. Raises InputError: no such filter, no limit, no number."""
+
+    def __init__(self, said: list[str], policy: Policy) -> None:
+        limited = {item.name for item in policy.filters if item.limit is not None}
+        self._counts: dict[str, int] = {}
+        for text in said:
+            name, _, number = text.rpartition("=")
+            if name not in limited:
+                names = ", ".join(f"'{one}'" for one in sorted(limited)) or "no filter has one"
+                raise InputError(
+                    f"--count {text}: no filter of that name has a limit", f"FILTER=N; with a limit: {names}"
+                )
+            if not number.isascii() or not number.isdigit():
+                raise InputError(f"--count {text}: '{number}' is no count", "a whole number, 0 or more")
+            self._counts[name] = int(number)
+
+    def standing(self, item: Filter, indication: Indication) -> Standing:
+        """Return what was said of *item*."""
+        assert item.limit is not None
+        count = self._counts.get(item.name, 0)
+        key = words(item.limit.key, ident_of(item.limit.key, indication.values))
+        return Standing(count, item.limit.threshold, count > item.limit.threshold, key=key)
 
 
 def _answer(source: Source, indication: Indication, arguments: argparse.Namespace, *, is_one: bool) -> Verdict:

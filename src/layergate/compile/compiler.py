@@ -206,7 +206,7 @@ def _require_limits(layer: Layer, limits: Sequence[Filter]) -> None:
     if len(limits) > LIMITS_MAX:
         raise NotSupportedError(
             layer.short,
-            f"'{limits[-1].name}' is the filter number {len(limits)} with a limit, and a layer has {LIMITS_MAX} at most",
+            f"'{limits[-1].name}' is filter {len(limits)} with a limit, and a layer has {LIMITS_MAX} at most",
             "one limit for several ports or addresses, which a filter's conditions may list",
         )
 

@@ -31,8 +31,8 @@ class Table:
 
     *steps*: array 1, four uint32 a step (`steps`); *root*: the step that a walk begins at, 0: nothing matches. *rows*:
     array 2, two uint64 a row: the filter's id; its sublayer (bits 0-15), errno (16-31), action (32-39: 1
-    permit, 2 block), hard (40-47), 1 + the number of its limit in *limits* (48-55), 0 for none. *sublayers*: by the number that steps use, the number in the policy. *filters*: by
-    row. *walk_max*: no walk takes more steps.
+    permit, 2 block), hard (40-47), 1 + the number of its limit in *limits* (48-55), 0 for none. *sublayers*: by the
+    number that steps use, the number in the policy. *filters*: by row. *walk_max*: no walk takes more steps.
 
     For `updates`: *hides*, by row, the rows that it hid somewhere; *fresh*, the ids of filters that came since the
     trees were built, which have a tree of their own behind the first *built_steps*; *built_root* and *built_walk_max*

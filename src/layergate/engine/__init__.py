@@ -5,8 +5,9 @@ are functions that filters ask; `regions` knows which values conditions cover. P
 Source: Microsoft, "Filter Arbitration", "Filter Weight Assignment"; `docs/decisions` where sources disagree.
 """
 
-from layergate.engine.arbitration import NO_CALLOUTS, Ordered, classify, in_order, is_heard
+from layergate.engine.arbitration import NO_CALLOUTS, NO_COUNTS, Ordered, classify, in_order, is_heard
 from layergate.engine.callouts import GO_ON, Answer, CalloutFunction, Callouts, Invocation, unasked
+from layergate.engine.limits import Counts
 from layergate.engine.matching import NOTHING_ASSUMED, Assumed, condition_problem, groups, matches, matches_all
 from layergate.engine.weights import automatic_weight, effective_weight
 
@@ -14,10 +15,12 @@ __all__ = [
     "GO_ON",
     "NOTHING_ASSUMED",
     "NO_CALLOUTS",
+    "NO_COUNTS",
     "Answer",
     "Assumed",
     "CalloutFunction",
     "Callouts",
+    "Counts",
     "Invocation",
     "Ordered",
     "automatic_weight",

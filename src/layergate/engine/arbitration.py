@@ -2,7 +2,7 @@
 
 1. A layer's sublayers are heard from the heaviest to the lightest, all of them, also after a block.
 2. In a sublayer the first matching filter that permits or blocks ends it; the rest of the sublayer is not heard. A
-   callout may let go on (`callouts`).
+   callout may let go on (`callouts`), and so does a filter whose limit is not past (`limits`).
 3. Across sublayers the engine carries the action so far and the right to change it. A permit is soft (a lower sublayer
    may block) unless its filter clears the right; a filter's block is hard. Once the right is gone, nothing changes the
    action but a veto: a callout's block against a permit. *filter_veto* lets a plain filter's block veto too, as one
@@ -19,16 +19,19 @@ Source: Microsoft, "Filter Arbitration"; which filter is reported: seven recorde
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
 from layergate.engine.callouts import Callouts, Invocation, Result, result_of
+from layergate.engine.limits import Counts, NoCounts
 from layergate.engine.matching import NOTHING_ASSUMED, Assumed, matches_all
 from layergate.engine.weights import effective_weight
 from layergate.model import Action, Filter, FilterFlag, Indication, Layer, Policy, Sublayer, SublayerVerdict, Verdict
+from layergate.model.limits import Standing
 
 NO_CALLOUTS: Final[Callouts] = MappingProxyType({})
+NO_COUNTS: Final[Counts] = NoCounts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class _Heard:
     before: Action | None = None
     could_write: bool = True
     veto: bool = False
+    standings: list[tuple[Filter, Standing]] = field(default_factory=list)
 
     @property
     def decided(self) -> Filter | None:
@@ -104,6 +108,7 @@ def classify(
     callouts: Callouts = NO_CALLOUTS,
     filter_veto: bool = False,
     assumed: Assumed = NOTHING_ASSUMED,
+    counts: Counts = NO_COUNTS,
 ) -> Verdict:
     """Decide *indication*.
 
@@ -113,6 +118,7 @@ def classify(
         callouts: by key, the functions that somebody registered.
         filter_veto: a plain filter's block overrides a hard permit.
         assumed: conditions whose outcome is taken for granted, whatever the values say.
+        counts: asked how a key stands to a filter's limit, once a filter that is heard.
 
     Cost: O(filters of the layer). Source: the module's rules.
     """
@@ -127,6 +133,11 @@ def classify(
         one.before, one.could_write = action, may_write
         heard.append(one)
         for place, item in enumerate(one.matched):
+            if item.limit is not None:
+                standing = counts.standing(item, indication)
+                one.standings.append((item, standing))
+                if item.limit.monitor or not standing.is_past:
+                    continue
             result = result_of(Invocation(indication, item, action, may_write), callouts)
             if result.action is not Action.CONTINUE:
                 one.place, one.result = place, result
@@ -169,15 +180,24 @@ def _told(heard: list[_Heard], final: Action) -> Iterator[SublayerVerdict]:
             hard=bool(one.result and one.result.clears_right),
             continued=one.matched[: one.place] if decided else one.matched,
             veto=one.veto,
+            standings=tuple(one.standings),
         )
         if decided is not None and one.result and (one.veto or (one.could_write and one.result.clears_right)):
             settled = decided
 
 
+def _gone_on(one: _Heard) -> str:
+    if not one.matched:
+        return "nothing matched"
+    if len(one.standings) == len(one.matched):
+        return "no limit was past"
+    return "every callout and limit let go on" if one.standings else "every callout that matched let go on"
+
+
 def _effect(one: _Heard, settled: Filter | None, final: Action, *, vetoed: bool) -> str:
     """Return, in words, how arbitration took what *one* said; *settled* is the filter that took the right away."""
     if one.result is None:
-        return "every callout that matched let go on" if one.matched else "nothing matched"
+        return _gone_on(one)
     how = f"{'hard' if one.result.clears_right else 'soft'} {one.action}"
     if one.veto:
         return f"vetoes the hard permit '{settled.name if settled else ''}' above it"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from layergate.model.catalogue import Layer
+from layergate.model.limits import Standing
 from layergate.model.policy import Action, Filter, Sublayer
 from layergate.model.values import Value
 
@@ -131,8 +132,9 @@ class SublayerVerdict:
     sublayer; None where none did. *lost*: the matching filters that were not heard. *effect*: how arbitration took the
     result, in words. *took_effect*: whether it set or kept the final action. *weights*: the effective weights of
     *matched*, in its order. *action*: permit or block, None for no opinion; *hard*: whether the right to change the
-    action was gone afterwards, by its own doing. *continued*: the callouts above *decided* that let go on. *veto*:
-    whether it blocked against a hard permit, and prevailed.
+    action was gone afterwards, by its own doing. *continued*: the callouts and limits above *decided* that let go on.
+    *veto*: whether it blocked against a hard permit, and prevailed. *standings*: the filters with a limit that were
+    heard, and how the key stood to each.
     """
 
     sublayer: Sublayer
@@ -146,6 +148,7 @@ class SublayerVerdict:
     hard: bool = False
     continued: tuple[Filter, ...] = ()
     veto: bool = False
+    standings: tuple[tuple[Filter, Standing], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 from layergate.model.catalogue import Family, Field, Layer, layer_named, layers_named
 from layergate.model.errors import InputError
 from layergate.model.indication import Indication, Process, SublayerVerdict, Verdict
+from layergate.model.limits import Standing
 from layergate.model.policy import Action, Filter
 from layergate.model.values import BITS, SIGNED_BITS, TEXTS, DataType, Value
 
@@ -357,11 +358,25 @@ def verdict_line(verdict: Verdict, layer: Layer) -> dict[str, object]:
                 ],
                 "lost": list(_lost(told)),
                 "continued": [_named(item) for item in told.continued],
+                "limits": [_standing(item, standing) for item, standing in told.standings],
                 "effect": told.effect,
             }
             for told in verdict.sublayers
         ],
         "veto": verdict.veto.id if verdict.veto else None,
+    }
+
+
+def _standing(item: Filter, standing: Standing) -> dict[str, object]:
+    """Return how the key stood to the limit of *item*."""
+    return {
+        **_named(item),
+        "limited": str(item.limit),
+        "key": standing.key,
+        "count": standing.count,
+        "limit": standing.limit,
+        "past": standing.is_past,
+        "banned_until": standing.banned_until,
     }
 
 

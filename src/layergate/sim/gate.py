@@ -14,13 +14,14 @@ filter blocks: the indication at its discard twin follows, and `passes` returns 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Final
 
-from layergate.ale import FlowKey, Flows
-from layergate.engine import Ordered, classify, in_order
+from layergate.ale import Asking, Counter, Crossing, FlowKey, Flows
+from layergate.engine import NO_COUNTS, Ordered, classify, in_order
 from layergate.kernel.hooks import HOOK_BY_LAYER
 from layergate.model import (
     LAYERS,
@@ -31,16 +32,18 @@ from layergate.model import (
     Flag,
     Indication,
     Layer,
+    NotSupportedError,
     Policy,
     Process,
     Value,
     Verdict,
     layer_named,
 )
+from layergate.model.limits import Counted, Response
 from layergate.model.lines import endpoint_text
 from layergate.path import Call, Endpoint, Packet, Step, discarded, walk
 from layergate.path import Host as Role
-from layergate.sim.recording import Indicated, Recording
+from layergate.sim.recording import Indicated, Noted, Recording
 from layergate.sim.world import World
 from layergate.store import succeed
 from layergate.tcp import End
@@ -104,9 +107,13 @@ class Gate:
         self.policy = succeed(None, policy)
         self._ordered: Ordered = in_order(self.policy)
         self.flows = Flows(self._decide, self._version_of)
+        self.counter = Counter(self._crossed)
+        self._asking: Asking | None = None
+        require_countable(self.policy)
 
     def put(self, policy: Policy) -> None:
         """Put *policy* in force in place of what was; flows that it concerns are authorised again by a packet each."""
+        require_countable(policy)
         self.policy = succeed(self.policy, policy)
         self._ordered = in_order(self.policy)
 
@@ -114,7 +121,15 @@ class Gate:
         return self.policy.layer_versions.get(layer.id, 1)
 
     def _decide(self, indication: Indication) -> Verdict:
-        return classify(self._ordered, indication)
+        return classify(self._ordered, indication, counts=self._asking or NO_COUNTS)
+
+    def _crossed(self, crossing: Crossing) -> None:
+        self.recording.tell(Noted(round(crossing.time, 6), f"{self.host}: {crossing.words}"))
+
+    def close(self, key: FlowKey) -> None:
+        """The connection *key* has ended: its flow is forgotten, and counted no more."""
+        self.flows.close(key)
+        self.counter.closed(key)
 
     def passes(self, what: Call | Packet, endpoint: Endpoint, where: Where) -> Decided | None:
         """Take *what* through its layers; return the block that ended that, None where it passed all."""
@@ -150,16 +165,27 @@ class Gate:
         key, now = where.key, self.world.now
         direction = Direction.INBOUND if where.inbound else Direction.OUTBOUND
         indication = self._indication(layer, step, where)
-        if self.flows.get(key) is None:
-            authorization = self.flows.authorize(key, indication, direction, now)
-        else:
-            again = self.flows.packet(key, direction, now, indication.values)
-            if again is None:
-                return None
-            authorization = again
+        with self._counting(key) as asking:
+            if self.flows.get(key) is None:
+                authorization = self.flows.authorize(key, indication, direction, now)
+            else:
+                again = self.flows.packet(key, direction, now, indication.values)
+                if again is None:
+                    return None
+                authorization = again
+            asking.settle(authorization.verdict.action)
         decided = authorization.indication
         shown = _shown(replace(indication, values=decided.values, reauthorize=decided.reauthorize), layer)
         return shown, authorization.verdict
+
+    @contextmanager
+    def _counting(self, key: FlowKey) -> Iterator[Asking]:
+        """Have limits judged by this host's counts, for the flow *key*."""
+        asking = self._asking = self.counter.asking(key, self.world.now)
+        try:
+            yield asking
+        finally:
+            self._asking = None
 
     def _indication(self, layer: Layer, step: Step, where: Where) -> Indication:
         known = where.known.get(layer.id)
@@ -198,6 +224,26 @@ class Gate:
         if where.role is None and indication.event == Call.BIND and told.action is Action.PERMIT:
             where.binds.append(place)
         return told
+
+
+def require_countable(policy: Policy) -> None:
+    """Raise NotSupportedError where *policy* has a limit that a simulated host can't judge, or an answer to it."""
+    for item in policy.filters:
+        limit = item.limit
+        if limit is None:
+            continue
+        if limit.counted.is_of_one_connection or limit.counted is Counted.CLOSED:
+            raise NotSupportedError(
+                f"filter '{item.name}'",
+                f"a simulated host does not count '{limit.counted}'",
+                "a limit on concurrent, new, half_open, ports or remotes",
+            )
+        if limit.response is not Response.DROP:
+            raise NotSupportedError(
+                f"filter '{item.name}'",
+                f"a simulated host does not answer with '{limit.response}'",
+                'response = "drop"',
+            )
 
 
 def _shown(indication: Indication, layer: Layer) -> Indication:

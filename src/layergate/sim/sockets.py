@@ -224,7 +224,7 @@ class TcpSocket(_Socket):
         except OSError:
             local = End(own, 0)  # it is heard when the call is authorised
         asked = self.asked or End(type(own)(0), 0)
-        self.host.gate.flows.close(Where(TCP, local, remote).key)
+        self.host.gate.close(Where(TCP, local, remote).key)
         for step in walk(Call.CONNECT, self._endpoint):
             if step.event == Call.CONNECT and self._flow is None:
                 self._role, self._flow = Role.CLIENT, self.host.recording.open(TCP, local, remote)
@@ -232,7 +232,7 @@ class TcpSocket(_Socket):
             if step.layer == "ALE_RESOURCE_ASSIGNMENT":
                 self.bound = asked
         if not local.port or (local, remote) in tcp.halves:
-            self.host.gate.flows.close(Where(TCP, local, remote).key)
+            self.host.gate.close(Where(TCP, local, remote).key)
             raise fail(errno.EADDRNOTAVAIL)
         self.bound = local
         assert self._flow is not None

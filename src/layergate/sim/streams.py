@@ -238,7 +238,7 @@ class TcpStack:
         ends = half.connection.local, half.connection.remote
         if self.halves.get(ends) is half:
             del self.halves[ends]
-            self.gate.flows.close(half.where(inbound=False).key)
+            self.gate.close(half.where(inbound=False).key)
         if half.timer is not None:
             half.timer.cancel()
             half.timer = None
@@ -324,7 +324,7 @@ class TcpStack:
         self._syns[local, remote] = syn.sequence, number
         if len(self._syns) > SYNS_REMEMBERED:
             del self._syns[next(iter(self._syns))]
-        self.gate.flows.close(Where(TCP, local, remote).key)
+        self.gate.close(Where(TCP, local, remote).key)
         return number
 
     def _open(
@@ -380,7 +380,9 @@ class TcpStack:
             where = half.where(inbound=half.role is Role.SERVER)
             if self.gate.passes(Call.ESTABLISHED, half.endpoint, where) is not None:
                 self._abort(half)
-            elif half.listener is not None:
+                return
+            self.gate.counter.established(where.key)
+            if half.listener is not None:
                 half.listener.listener.established(half.connection)
                 half.listener.arrived.fire()
         elif isinstance(event, DataArrived):
@@ -414,7 +416,7 @@ class TcpStack:
         half.is_closed = True
         if half.role is Role.CLIENT or any(one.new is State.ESTABLISHED for one in half.history):
             self.gate.passes(Call.CLOSURE, half.endpoint, half.where(inbound=False))
-        self.gate.flows.close(half.where(inbound=False).key)
+        self.gate.close(half.where(inbound=False).key)
 
     def _wait(self, half: Half) -> None:
         due = half.connection.poll_at()

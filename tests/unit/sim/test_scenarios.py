@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from layergate.model import NotSupportedError
 from layergate.policyfile import TableResolver
 from layergate.sim import scenarios
 from layergate.sim.recording import Called, Carried, Indicated, Noted
@@ -138,3 +139,58 @@ def test_a_flood_fills_the_syn_queue_and_keeps_a_client_out() -> None:
     (listener,) = run.hosts["server"].tcp.listeners.values()
     assert listener.listener.drops > 500
     assert calls(run)["curl: connect C server:80 within 8s -> timeout"] == "timeout"
+
+
+def blamed(run: Run) -> set[str]:
+    """Return the names of the filters that blocked."""
+    told = (entry.decided.filter for entry in run.recording.entries if isinstance(entry, Indicated))
+    return {one.name for one in told if one is not None}
+
+
+@both_families
+def test_a_limit_on_half_open_connections_lets_a_client_in_through_the_same_flood(version: int) -> None:
+    run = played("syn-flood-guarded", version)
+    (listener,) = run.hosts["server"].tcp.listeners.values()
+    assert listener.listener.drops == 0
+    assert blamed(run) == {"six handshakes a network"}
+    assert calls(run)["curl: connect C server:80 within 8s"] == ""
+
+
+@both_families
+def test_a_limit_on_concurrent_connections_leaves_places_and_follows_the_sockets(version: int) -> None:
+    run = played("connect-flood-guarded", version)
+    assert blamed(run) == {"three at once an address"}
+    (past,) = (text for text in notes(run) if "is past" in text)
+    assert past.endswith("4 with a limit of 3")
+    assert calls(run)["curl: connect C server:80"] == ""
+    assert calls(run)["flood: connect Z server:80 within 2s"] == ""
+
+
+@both_families
+def test_who_tries_many_ports_is_banned_and_let_in_again_on_time(version: int) -> None:
+    run = played("port-scan-banned", version)
+    begun, ended = (
+        entry.time
+        for entry in run.recording.entries
+        if isinstance(entry, Noted) and ("is banned" in entry.text or "is over" in entry.text)
+    )
+    assert ended - begun == pytest.approx(60)
+    assert calls(run)["nmap: connect U server:81 within 2s"] == ""
+
+
+@both_families
+def test_an_application_that_tries_many_endpoints_is_stopped_and_another_is_not(version: int) -> None:
+    run = played("worm-outbound", version)
+    blocked = {
+        entry.decided.indication.process.app
+        for entry in run.recording.entries
+        if isinstance(entry, Indicated) and entry.decided.filter and entry.decided.indication.process
+    }
+    assert blocked == {"/var/spool/.x"}
+    assert calls(run)["curl: connect C victim:22"] == ""
+
+
+def test_what_a_simulated_host_does_not_count_is_refused_by_name() -> None:
+    text = scenarios.text("worm-outbound").replace("remotes = 4", "abnormal = 4")
+    with pytest.raises(NotSupportedError, match=r"'four endpoints an application'.*does not count 'abnormal'"):
+        play(parse(text, "worm.txt"), TableResolver(), version=4, seed=0)

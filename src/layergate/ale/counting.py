@@ -1,0 +1,351 @@
+"""Counting, exactly: what every limit of a policy is compared with. The reference for the kernel's counters.
+
+A `Counter` is told what happens to connections and attempts, and when; asked at an indication, it says how the key
+stands to a limit. Nothing here has a clock. Rules (`layergate.model.limits` has what is counted):
+
+- An attempt is asked about within an `Asking`: what was asked and permitted is counted by every limit that was asked,
+  once; what was blocked counts among what was tried (PORTS, REMOTES), and in nothing else.
+- A connection counts as half-open until `established`, `closed`, or GIVE_UP_S after its SYN.
+- Periods slide: what is exactly as old as the period has left it.
+- A ban begins at the crossing. Who crosses again within as long as he had been banned, after the ban's end, is banned
+  for twice as long, up to the limit's bound.
+- SLOW, EMPTY and ABNORMAL are about what a living connection does: nobody is past them here.
+- The counts of a limit belong to its filter's name and what it says: the next version of a policy goes on with them,
+  and both families of one filter share them.
+- Memory: a key with a connection is exact and never forgotten. Of the others OTHERS_MAX are kept a limit, the least
+  recently asked is forgotten first; so whoever comes from a million addresses evicts his own kind.
+
+Worked example. The period is 10 s, a limit of new connections and one of concurrent ones, and one source opens and
+closes five connections: A from 1 to 4, B from 3 to 12, C from 6 to 18, D from 11 to 13, E from 16 to 25. In the first
+period (0 to 10) three are new: A, B, C; in the second (10 to 20) two: D, E. Concurrent: 1 at 2 s (A), 2 at 3.5 (A, B),
+1 at 5 (B), 2 at 7 (B, C), 3 at 11.5 (B, C, D), 1 at 14 (C), 2 at 17 (C, E), 1 at 19 (E). At 12 s, sliding, the new ones
+of the last 10 s are B, C and D: 3, though two of them began in the first period.
+
+Cost: O(1) an event and limit, amortised; fair shares too.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from layergate.ale.keys import Ident, ident_of, words
+from layergate.model import Action, Filter, Indication
+from layergate.model.limits import Counted, Key, Limit, Standing
+
+GIVE_UP_S: Final = 63.0  # five SYN-ACKs that nobody answers: 1 + 2 + 4 + 8 + 16 + 32
+OTHERS_MAX: Final = 32_768
+_TRIED: Final = {Counted.PORTS: ("IP_LOCAL_PORT",), Counted.REMOTES: ("IP_REMOTE_ADDRESS", "IP_REMOTE_PORT")}
+_MS_PER_S: Final = 1000
+
+LimitId = tuple[str, Limit]
+
+
+class Change(enum.StrEnum):
+    """What was told of a key."""
+
+    PAST = "past"
+    BANNED = "banned"
+    UNBANNED = "ban over"
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """A key got past the limit of *filter*, was banned, or its ban ended. *time*, *until*: the caller's seconds."""
+
+    change: Change
+    filter: Filter
+    key: str
+    count: int
+    limit: int
+    time: float
+    until: float | None = None
+
+    @property
+    def words(self) -> str:
+        """Return it as a sentence: 10.0.0.1 is past 'twenty at once': 21 with a limit of 20."""
+        name = f"'{self.filter.name}'"
+        if self.change is Change.UNBANNED:
+            return f"the ban of {self.key} by {name} is over"
+        what = f"is banned by {name}" if self.change is Change.BANNED else f"is past {name}"
+        return f"{self.key} {what}: {self.count} with a limit of {self.limit}"
+
+
+@dataclass(slots=True)
+class _Ban:
+    """From *began* until *until*, the caller's seconds; *repeats*: how many bans came before that still count."""
+
+    began: float
+    until: float
+    repeats: int = 0
+
+    @property
+    def forgotten_at(self) -> float:
+        """When it makes nobody a repeater any more."""
+        return self.until + (self.until - self.began)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is known of one key of one limit. *half_open*: by flow, when it was admitted; the oldest first."""
+
+    half_open: dict[Hashable, float] = field(default_factory=dict)
+    established: set[Hashable] = field(default_factory=set)
+    times: deque[float] = field(default_factory=deque)
+    tried: OrderedDict[Hashable, float] = field(default_factory=OrderedDict)
+    is_past: bool = False
+
+    @property
+    def connections(self) -> int:
+        return len(self.half_open) + len(self.established)
+
+
+@dataclass(slots=True)
+class _Counts:
+    """All that one limit counts: *live* keys have a connection; *shares*: by fair key, how many they hold."""
+
+    filter: Filter
+    limit: Limit
+    live: dict[Ident, _Tally] = field(default_factory=dict)
+    others: OrderedDict[Ident, _Tally] = field(default_factory=OrderedDict)
+    bans: dict[Ident, _Ban] = field(default_factory=dict)
+    shares: dict[Ident, int] = field(default_factory=dict)
+
+    def tally(self, ident: Ident) -> _Tally:
+        """Return the tally of *ident*, a new one where nothing is known of it."""
+        found = self.live.get(ident)
+        if found is not None:
+            return found
+        found = self.others.get(ident)
+        if found is None:
+            found = self.others[ident] = _Tally()
+            if len(self.others) > OTHERS_MAX:
+                self.others.popitem(last=False)
+        else:
+            self.others.move_to_end(ident)
+        return found
+
+    def settle(self, ident: Ident, tally: _Tally) -> None:
+        """Put *tally* where it belongs: among those with a connection, or among the others."""
+        if tally.connections:
+            self.others.pop(ident, None)
+            self.live[ident] = tally
+        elif self.live.pop(ident, None) is not None:
+            self.others[ident] = tally
+            if len(self.others) > OTHERS_MAX:
+                self.others.popitem(last=False)
+
+
+@dataclass(slots=True)
+class _Connection:
+    """Which limits count a flow: their counts, the key, the key of fair shares."""
+
+    held: list[tuple[_Counts, Ident, Ident | None]] = field(default_factory=list)
+    is_established: bool = False
+
+
+class Counter:
+    """The counts of one host.
+
+    *tell* hears of every crossing, ban and end of a ban. Times that it is told must not go back.
+    """
+
+    def __init__(self, tell: Callable[[Crossing], None] | None = None) -> None:
+        self._tell = tell
+        self._counts: dict[LimitId, _Counts] = {}
+        self._flows: dict[Hashable, _Connection] = {}
+        self._admitted: deque[tuple[float, Hashable]] = deque()
+        self._due: list[tuple[float, int, _Counts, Ident]] = []  # a heap: when a ban ends, and when it is forgotten
+        self._pushed = 0
+
+    def asking(self, flow: Hashable, now: float) -> Asking:
+        """Return what to classify the first indication of *flow* with, or one that decides it again."""
+        self.advance(now)
+        return Asking(self, flow, now)
+
+    def established(self, flow: Hashable) -> None:
+        """The handshake of *flow* is complete."""
+        connection = self._flows.get(flow)
+        if connection is None or connection.is_established:
+            return
+        connection.is_established = True
+        for counts, ident, _ in connection.held:
+            tally = counts.live[ident]
+            del tally.half_open[flow]
+            tally.established.add(flow)
+
+    def closed(self, flow: Hashable) -> None:
+        """The connection *flow* has ended: closed, reset, killed or moved to TIME_WAIT."""
+        connection = self._flows.pop(flow, None)
+        for counts, ident, fair in connection.held if connection else ():
+            tally = counts.live[ident]
+            tally.half_open.pop(flow, None)
+            tally.established.discard(flow)
+            counts.settle(ident, tally)
+            if fair is not None:
+                counts.shares[fair] -= 1
+                if not counts.shares[fair]:
+                    del counts.shares[fair]
+
+    def refused(self, indication: Indication, filters: Iterable[Filter], now: float) -> None:
+        """Nobody listened where *indication* tried to get to: count it for those of *filters* that count that."""
+        for item in filters:
+            if item.limit is not None and item.limit.counted is Counted.CLOSED:
+                counts = self._of(item)
+                counts.tally(ident_of(item.limit.key, indication.values)).times.append(now)
+
+    def advance(self, now: float) -> None:
+        """Let time pass: bans end, handshakes are given up. Cost: O(log bans) for each that ended."""
+        while self._due and self._due[0][0] <= now:
+            due, _, counts, ident = heapq.heappop(self._due)
+            ban = counts.bans.get(ident)
+            if ban is None:
+                continue
+            if due == ban.until:
+                name = words(counts.limit.key, ident)
+                self._say(Crossing(Change.UNBANNED, counts.filter, name, 0, counts.limit.threshold, due))
+                self._push(ban.forgotten_at, counts, ident)
+            elif due == ban.forgotten_at:
+                del counts.bans[ident]
+        while self._admitted and self._admitted[0][0] + GIVE_UP_S <= now:
+            _, flow = self._admitted.popleft()
+            connection = self._flows.get(flow)
+            if connection is not None and not connection.is_established:
+                self.closed(flow)
+
+    def held(self, item: Filter) -> Iterator[tuple[str, int]]:
+        """Yield, of the limit of *item*, each key with a connection and how many it has."""
+        assert item.limit is not None
+        counts = self._of(item)
+        for ident, tally in counts.live.items():
+            yield words(item.limit.key, ident), tally.connections
+
+    def size(self, item: Filter) -> int:
+        """Return how many keys the limit of *item* remembers."""
+        counts = self._of(item)
+        return len(counts.live) + len(counts.others)
+
+    # --- for Asking ---------------------------------------------------------------------------------------------------
+
+    def standing(self, item: Filter, indication: Indication, flow: Hashable, now: float) -> Standing:
+        """Return how the key of *indication* stands to the limit of *item*; note what it tried, and a ban."""
+        limit = item.limit
+        assert limit is not None
+        counts = self._of(item)
+        ident = ident_of(limit.key, indication.values)
+        tally = counts.tally(ident)
+        count, allowed = self._count(counts, tally, indication, flow, now), limit.threshold
+        if limit.fair is not None and count > allowed:
+            count, allowed = _share(counts, limit.fair, indication, is_known=flow in self._flows)
+        ban = counts.bans.get(ident)
+        is_banned = ban is not None and now < ban.until
+        is_past = count > allowed
+        name = words(limit.key, ident)
+        if is_past and not is_banned and limit.ban is not None and not limit.monitor:
+            ban = counts.bans[ident] = _next_ban(limit, ban, now)
+            is_banned = True
+            self._push(ban.until, counts, ident)
+            self._say(Crossing(Change.BANNED, item, name, count, allowed, now, ban.until))
+        elif is_past and not tally.is_past and not is_banned:
+            self._say(Crossing(Change.PAST, item, name, count, allowed, now))
+        tally.is_past = is_past
+        until = ban.until if is_banned and ban is not None else None
+        return Standing(count, allowed, is_past or is_banned, until, name)
+
+    def admit(self, item: Filter, indication: Indication, flow: Hashable, now: float) -> None:
+        """Count *flow*, which was permitted, by the limit of *item*."""
+        limit = item.limit
+        assert limit is not None
+        counts = self._of(item)
+        ident = ident_of(limit.key, indication.values)
+        tally = counts.tally(ident)
+        if limit.counted is Counted.NEW:
+            tally.times.append(now)
+        if limit.counted not in (Counted.CONCURRENT, Counted.HALF_OPEN):
+            return
+        connection = self._flows.get(flow)
+        if connection is None:
+            connection = self._flows[flow] = _Connection()
+            self._admitted.append((now, flow))
+        if any(one is counts for one, _, _ in connection.held):
+            return
+        fair = ident_of(limit.fair, indication.values) if limit.fair else None
+        connection.held.append((counts, ident, fair))
+        if connection.is_established:
+            tally.established.add(flow)
+        else:
+            tally.half_open[flow] = now
+        if fair is not None:
+            counts.shares[fair] = counts.shares.get(fair, 0) + 1
+        counts.settle(ident, tally)
+
+    def _count(self, counts: _Counts, tally: _Tally, indication: Indication, flow: Hashable, now: float) -> int:
+        limit = counts.limit
+        since = now - limit.over_ms / _MS_PER_S
+        if limit.counted in (Counted.CONCURRENT, Counted.HALF_OPEN):
+            known = flow in tally.half_open or flow in tally.established
+            held = len(tally.half_open) if limit.counted is Counted.HALF_OPEN else tally.connections
+            return held + (not known)
+        if limit.counted in _TRIED:
+            thing = tuple(getattr(indication.values.get(name), "data", None) for name in _TRIED[limit.counted])
+            tally.tried.pop(thing, None)
+            tally.tried[thing] = now
+            while tally.tried and next(iter(tally.tried.values())) <= since:
+                tally.tried.popitem(last=False)
+            return len(tally.tried)
+        while tally.times and tally.times[0] <= since:
+            tally.times.popleft()
+        return len(tally.times) + (limit.counted is Counted.NEW and not indication.reauthorize)
+
+    def _of(self, item: Filter) -> _Counts:
+        assert item.limit is not None
+        name = (item.name, item.limit)
+        found = self._counts.get(name)
+        if found is None:
+            found = self._counts[name] = _Counts(item, item.limit)
+        return found
+
+    def _push(self, due: float, counts: _Counts, ident: Ident) -> None:
+        self._pushed += 1
+        heapq.heappush(self._due, (due, self._pushed, counts, ident))
+
+    def _say(self, crossing: Crossing) -> None:
+        if self._tell is not None:
+            self._tell(crossing)
+
+
+class Asking:
+    """The counts for one classification of *flow*, to be given to `engine.classify`: asks, and counts what passed."""
+
+    def __init__(self, counter: Counter, flow: Hashable, now: float) -> None:
+        self._counter, self._flow, self._now = counter, flow, now
+        self._asked: list[tuple[Filter, Indication]] = []
+
+    def standing(self, item: Filter, indication: Indication) -> Standing:
+        """Return how the key of *indication* stands to the limit of *item*."""
+        self._asked.append((item, indication))
+        return self._counter.standing(item, indication, self._flow, self._now)
+
+    def settle(self, action: Action) -> None:
+        """Say what came of it: a permitted attempt is counted by every limit that was asked."""
+        if action is Action.PERMIT:
+            for item, indication in self._asked:
+                self._counter.admit(item, indication, self._flow, self._now)
+
+
+def _share(counts: _Counts, fair: Key, indication: Indication, *, is_known: bool) -> tuple[int, int]:
+    """Return how many connections the fair key holds, this one included, and its share of the total."""
+    own = counts.shares.get(ident_of(fair, indication.values), 0)
+    keys = len(counts.shares) + (not own)  # a key that has none yet is one more that shares
+    return own + (not is_known), counts.limit.count // keys
+
+
+def _next_ban(limit: Limit, before: _Ban | None, now: float) -> _Ban:
+    """Return the ban that begins *now*; *before*: the one before it, where it still counts."""
+    assert limit.ban is not None
+    repeats = before.repeats + 1 if before is not None and now < before.forgotten_at else 0
+    return _Ban(now, now + limit.ban.length_ms(repeats) / _MS_PER_S, repeats)
