@@ -197,3 +197,23 @@ def test_real_dumps_are_checked(shared_dir: Path, capsys: pytest.CaptureFixture[
     ids = {line["id"] for line in found}
     # Ties of opposite actions, and three sublayers whose weight the file does not say.
     assert {"ambiguous", "permit-undone", "shadowed", "doubtful"} <= ids
+
+
+def test_a_filter_with_a_limit_hides_nothing_below_it_and_can_be_hidden(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = '[[filter]]\nname = "{}"\nlayer = "ALE_AUTH_RECV_ACCEPT"\naction = "{}"\nweight = {}\n'
+    limit = 'limit = {{ per = "remote_address", concurrent = {} }}\n'
+    path = tmp_path / "limits.toml"
+    path.write_text(
+        rule.format("limited", "block", 9)
+        + limit.format(3)
+        + rule.format("welcome", "permit", 5)
+        + rule.format("never", "block", 4)
+        + limit.format(9)
+    )
+    main(["check", str(path), "--json"])
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    shadowed = [one for one in told if one.get("id") == "shadowed"]
+    assert {str(one) for one in shadowed if "'never'" in str(one)}
+    assert not [one for one in shadowed if "'welcome' at" in str(one)]

@@ -56,6 +56,7 @@ def test_what_is_the_same_decides_alike_whatever_it_is_called(diff: Run) -> None
     assert summary == {
         "kind": "summary",
         "differences": 0,
+        "limits": 0,
         "shown": 0,
         "layers": 0,
         "changed_filters": 0,
@@ -139,3 +140,36 @@ def test_real_dumps_are_compared_with_themselves_and_with_one_filter_less(
 def test_wrong_input_is_2(diff: Run, words: list[str]) -> None:
     diff("")
     assert main(words) == 2
+
+
+LIMITED = """
+[[filter]]
+name = "three at once"
+layer = "ALE_AUTH_RECV_ACCEPT"
+action = "block"
+weight = 9
+limit = { per = "remote_address", concurrent = 3 }
+
+[[filter]]
+name = "welcome"
+layer = "ALE_AUTH_RECV_ACCEPT"
+action = "permit"
+weight = 5
+"""
+
+
+def test_a_limit_that_changed_is_a_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = tmp_path / "before.toml", tmp_path / "after.toml"
+    before.write_text(LIMITED)
+    after.write_text(LIMITED.replace("concurrent = 3", "concurrent = 4"))
+    assert main(["diff", str(before), str(before)]) == 0
+    capsys.readouterr()
+    assert main(["diff", str(before), str(after)]) == 1
+    assert capsys.readouterr().out == (
+        "ALE_AUTH_RECV_ACCEPT: the limit of 'three at once': "
+        "concurrent 3 per remote_address → concurrent 4 per remote_address\n"
+    )
+    assert main(["diff", str(before), str(after), "--json"]) == 1
+    change, summary = lines(capsys.readouterr().out)
+    assert (change["kind"], change["filter_name"]) == ("limit-change", "three at once")
+    assert (summary["differences"], summary["limits"]) == (0, 1)

@@ -26,7 +26,7 @@ from operator import attrgetter
 from typing import Final
 
 from layergate.analysis.finding import Finding, Severity, Witness, listed, named
-from layergate.analysis.inside import ENDS, PLAIN, Bench
+from layergate.analysis.inside import PLAIN, Bench, ends, is_plain
 from layergate.analysis.rows import Index, Row
 from layergate.analysis.search import Point, find
 from layergate.model import Action, Filter, Policy, Sublayer, Verdict
@@ -60,13 +60,13 @@ class Across:
         rows = bench.table.rows
         if not rows or rows[0].place == rows[-1].place:
             return
-        hard = [row for row in rows if row.filter.action in PLAIN and row.filter.hard]
+        hard = [row for row in rows if is_plain(row.filter) and row.filter.hard]
         blocks = [row for row in rows if row.filter.action is Action.BLOCK]
         permits = [row for row in hard if row.filter.action is Action.PERMIT]
         by_place = {place: Index(same, bench.table.kinds) for place, same in groupby(blocks, attrgetter("place"))}
         above = {place: Index(same, bench.table.kinds) for place, same in groupby(permits, attrgetter("place"))}
         for row in rows:
-            if row in idle or row.filter.action not in PLAIN:
+            if row in idle or not is_plain(row.filter):
                 continue
             if any(one.place < row.place for one in hard[:1]):
                 self._hear(bench, row)
@@ -145,9 +145,9 @@ _Shows = Callable[[Bench, Verdict, Row], Row | None]
 
 
 def _may_say(verdict: Verdict) -> bool:
-    """Whether a callout may have a say in *verdict*."""
+    """Whether a callout or a limit may have a say in *verdict*."""
     return any(
-        one.action is not Action.CALLOUT_INSPECTION and one.action.is_callout
+        one.limit is not None or (one.action is not Action.CALLOUT_INSPECTION and one.action.is_callout)
         for told in verdict.sublayers
         for one in (*told.continued, *filter(None, (told.decided,)))
     )
@@ -185,7 +185,7 @@ def _settled(bench: Bench, row: Row) -> list[Row]:
 
     def may_settle(one: Row) -> bool:
         if one.place == row.place:
-            return one.rank < row.rank and one.filter.action in ENDS
+            return one.rank < row.rank and ends(one.filter)
         return one.place < row.place and one.filter.action in _MAY_END
 
     near = bench.near([row], may_settle)
@@ -212,13 +212,13 @@ def _settling(row: Row, certain: list[Row], open_ones: list[Row]) -> Row | None:
     everyone = sorted((*certain, *open_ones), key=lambda one: one.rank)
     for place, same in groupby(everyone, key=lambda one: one.place):
         for one in same:
-            ends = one in sure and one.filter.action in ENDS
+            is_end = one in sure and ends(one.filter)
             if place == row.place:
-                if ends:
+                if is_end:
                     return one
             elif not one.filter.hard:
                 break  # a soft answer is possible
-            elif ends:
+            elif is_end:
                 return one
     return None
 

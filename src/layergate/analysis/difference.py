@@ -213,7 +213,7 @@ class _Layer:
         sides: tuple[list[tuple[Row, bool]], list[tuple[Row, bool]]] = ([], [])
         for rows, sure in ((certain, True), (open_ones, False)):
             for row in rows:
-                if not row.filter.action.is_callout:
+                if not row.filter.action.is_callout and row.filter.limit is None:
                     sides[self._side[id(row)]].append((row, sure))
         first, second = (self._outcomes(side) for side in sides)
         if len(first.possible) == 1 and first.possible == second.possible:
@@ -308,7 +308,7 @@ def _content(row: Row) -> Hashable:
     """Return all of a filter that a verdict hangs on."""
     item = row.filter
     clears = FilterFlag.CLEAR_ACTION_RIGHT in item.flags
-    return item.conditions, item.action, clears, item.error, item.callout
+    return item.conditions, item.action, clears, item.error, item.callout, item.limit
 
 
 def _changed(first: Table, second: Table) -> list[Row]:

@@ -25,12 +25,24 @@ from layergate.analysis.rows import Index, Row, Table
 from layergate.analysis.search import Budget, Guesses, Point, box, find
 from layergate.engine import effective_weight
 from layergate.engine.regions import covers
-from layergate.model import Action, DataType, Indication, Verdict
+from layergate.model import Action, DataType, Filter, Indication, Verdict
 
 ENDS: Final = (Action.PERMIT, Action.BLOCK, Action.CALLOUT_TERMINATING)
 """The actions that certainly end a sublayer."""
 
 PLAIN: Final = (Action.PERMIT, Action.BLOCK)
+
+
+def ends(item: Filter) -> bool:
+    """Whether *item*, where it matches, certainly ends its sublayer. A limit may let go on."""
+    return item.action in ENDS and item.limit is None
+
+
+def is_plain(item: Filter) -> bool:
+    """Whether *item* says permit or block whenever its conditions hold."""
+    return item.action in PLAIN and item.limit is None
+
+
 PROBE_STEPS: Final = 5
 """What a classification costs beside the filters that it asks, in steps: they take about as long."""
 
@@ -180,7 +192,7 @@ def _ahead(bench: Bench, row: Row) -> list[Row]:
         if row.filter is told.decided or any(row.filter is one for one in told.continued):
             return []
         heard = filter(None, map(bench.table.row, told.matched))
-        ahead = [one for one in heard if one.filter.action in ENDS and one.rank < row.rank]
+        ahead = [one for one in heard if ends(one.filter) and one.rank < row.rank]
     if not ahead:
         return []
     # Whoever matches everything that it matches, matched there too.
@@ -205,7 +217,7 @@ def _repeated(rows: list[Row]) -> Iterator[tuple[Row, Row]]:
         first = firsts.get(row.covered)
         if first is not None and not row.never:
             yield row, first
-        elif row.filter.action in ENDS:
+        elif ends(row.filter):
             firsts[row.covered] = row
 
 
@@ -220,7 +232,7 @@ def _covers(wide: Row, narrow: Row) -> bool:
 
 def _together(bench: Bench, row: Row) -> list[Row]:
     """Return the filters that together match whatever *row* matches, [] where they don't, or can't be shown to."""
-    ahead = bench.near([row], lambda one: one.place == row.place and one.rank < row.rank and one.filter.action in ENDS)
+    ahead = bench.near([row], lambda one: one.place == row.place and one.rank < row.rank and ends(one.filter))
     by: dict[Row, None] = {}
 
     def judge(certain: list[Row], open_ones: list[Row]) -> bool | None:
@@ -245,7 +257,7 @@ def _ambiguous(bench: Bench, rows: list[Row], behind: set[Row]) -> Iterator[Foun
     *behind*: rows that heavier ones shadow.
     """
     for _, same in groupby(rows, key=lambda row: row.weight):
-        tied = [row for row in same if row.filter.action in PLAIN and row not in behind]
+        tied = [row for row in same if is_plain(row.filter) and row not in behind]
         by_action = {action: [row for row in tied if row.filter.action is action] for action in PLAIN}
         if not all(by_action.values()):
             continue
@@ -278,7 +290,7 @@ def _both(bench: Bench, one: Row, other: Row) -> Witness | None:
         if told.decided and effective_weight(told.decided) == one.weight:
             return bench.witness(point)
     heavier = bench.near(
-        [one, other], lambda row: row.place == one.place and row.weight > one.weight and row.filter.action in ENDS
+        [one, other], lambda row: row.place == one.place and row.weight > one.weight and ends(row.filter)
     )
     if heavier is None:
         return None

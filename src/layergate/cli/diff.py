@@ -1,8 +1,8 @@
 """`layergate diff A B`: which indications another policy decides otherwise, with a witness for each kind of them.
 
 A and B are policy files or, with names that end in .xml, what netsh wfp wrote on Windows hosts. Names, ids, lines and
-the order in a file change nothing: only what is decided does. Exit status: 0 no difference; 1 a difference, or not all
-was compared; 2 wrong input.
+the order in a file change nothing: only what is decided does, and limits, whose counts no example can hold. Exit
+status: 0 no difference; 1 a difference, or not all was compared; 2 wrong input.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from layergate.analysis import Decision, Difference, Differences, diff
+from layergate.analysis.limits import LimitChange, limit_changes
 from layergate.cli import output
 from layergate.cli.sources import load_any
 from layergate.cli.words import bare, field_words, run_words, witness_line, witness_words
@@ -38,15 +39,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the differences."""
     before, after = load_any(arguments.before), load_any(arguments.after)
     found = diff(before.policy, after.policy)
+    limits = limit_changes(before.policy, after.policy)
     shown = found.found[: max(arguments.limit, 0)]
     sides = before.policy, after.policy
     if arguments.json:
         for one in shown:
             output.json_line(_line(one, sides))
+        for change in limits:
+            output.json_line(_limit_line(change))
         output.json_line(
             {
                 "kind": "summary",
                 "differences": len(found.found),
+                "limits": len(limits),
                 "shown": len(shown),
                 "layers": len({one.layer.name for one in found.found}),
                 "changed_filters": found.changed_count,
@@ -57,8 +62,24 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         is_windows = before.is_windows or after.is_windows
         lines = _told(found, len(shown), sides, is_windows=is_windows)
-        sys.stdout.write("\n".join([_opening(found, arguments), *lines]) + "\n")
-    return 1 if found.found or not found.complete else 0
+        opening = "" if limits and not found.found else f"{_opening(found, arguments)}\n"
+        sys.stdout.write(opening + "".join(f"{line}\n" for line in (*lines, *map(_limit_words, limits))))
+    return 1 if found.found or limits or not found.complete else 0
+
+
+def _limit_words(change: LimitChange) -> str:
+    before, after = (output.harmless(str(one)) if one else "no limit" for one in (change.before, change.after))
+    return f"{change.layer}: the limit of '{output.harmless(change.name)}': {before} → {after}"
+
+
+def _limit_line(change: LimitChange) -> dict[str, object]:
+    return {
+        "kind": "limit-change",
+        "layer": change.layer,
+        "filter_name": change.name,
+        "before": str(change.before) if change.before else None,
+        "after": str(change.after) if change.after else None,
+    }
 
 
 def _opening(found: Differences, arguments: argparse.Namespace) -> str:
@@ -82,7 +103,7 @@ def _told(found: Differences, shown: int, sides: tuple[Policy, Policy], *, is_wi
             yield f"    with a token for which '{asked}' {'holds' if passes else 'does not hold'}"
         if one.asked:
             names = ", ".join(f"'{output.harmless(item.name)}'" for item in one.asked)
-            yield f"    if the callouts that it passes go on ({names})"
+            yield f"    if the callouts and limits that it passes go on ({names})"
     if shown < len(found.found):
         yield f"and {len(found.found) - shown} kinds more (--limit)"
     if not found.complete:

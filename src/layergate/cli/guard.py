@@ -1,4 +1,4 @@
-"""`layergate guard`: who is nearest to a limit, and who is banned, of the policies in force.
+"""`layergate guard`: who is nearest to a limit, who is banned, and which limits fit what a capture shows.
 
 `top` redraws each second until Ctrl-C; with --json one snapshot. Exit status of `bans add` and `remove`: 1 where
 nothing was done.
@@ -14,13 +14,13 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Final
 
-from layergate.cli import output
+from layergate.cli import calibrate, output
 from layergate.guard import standing
 from layergate.model import InputError
 from layergate.model.limits import UNITS_MS
 
 NAME: Final = "guard"
-HELP: Final = "who is nearest to a limit, and who is banned"
+HELP: Final = "who is nearest to a limit, who is banned, which limits fit"
 ROWS: Final = 20
 REDRAW_S: Final = 1.0
 _DURATION: Final = re.compile(rf"([0-9]{{1,9}})({'|'.join(UNITS_MS)})")
@@ -32,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     top = verbs.add_parser("top", help="the keys that are nearest to a limit, again and again")
     top.add_argument("--json", action="store_true", help="print one snapshot as JSON Lines")
     top.add_argument("--rows", metavar="N", type=int, default=ROWS, help=f"how many (default: {ROWS})")
+    calibrate.configure(verbs)
     bans = verbs.add_parser("bans", help="list, add or remove bans")
     bans.add_argument("do", choices=("list", "add", "remove"))
     bans.add_argument("key", metavar="ADDRESS", nargs="?", help="of a ban to add; a key as listed, to remove it")
@@ -43,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Show, or change bans."""
     if arguments.what == "top":
         return _top(arguments)
+    if arguments.what == "calibrate":
+        return calibrate.run(arguments, _seconds(arguments.over))
     if arguments.do == "list":
         return _list(is_json=arguments.json)
     if arguments.key is None:
