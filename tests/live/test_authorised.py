@@ -47,14 +47,23 @@ def place() -> Iterator[tuple[str, Cgroup]]:
         yield netns, group
 
 
-def filters(netns: str, port: int) -> dict[str, int | None]:
-    """Return the filter of each end of the connection to *port*."""
+def filters(netns: str, port: int, what: str = "filter") -> dict[str, int | str | None]:
+    """Return the filter of each end of the connection to *port*: its id, or *what* else."""
     done = subprocess.run(
         inside(netns, LAYERGATE, "ls", "--json", f"port:{port}", "!state:listen"),
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    return {"server" if row["local"].endswith(f":{port}") else "client": row["filter"] for row in rows}
+    return {"server" if row["local"].endswith(f":{port}") else "client": row[what] for row in rows}
+
+
+def listing(netns: str, *words: str) -> list[str]:
+    """Return the rows of the list with the column of filters, title first."""
+    done = subprocess.run(
+        inside(netns, LAYERGATE, "ls", "--columns", "local,remote,filter", *words),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.splitlines()
 
 
 # A filter is one of each family: ids go 1 and 2, 3 and 4, 5 and 6.
@@ -70,6 +79,11 @@ def test_each_end_has_the_filter_that_let_it_in(
             assert process.stdout is not None
             assert process.stdout.readline(), process.stderr.read() if process.stderr else ""
             assert filters(netns, 80) == {"client": client, "server": server}
+            names = {"client": "80 may be used", "server": "80 is served"}
+            assert filters(netns, 80, "filter_name") == names
+            listed = listing(netns, "filter:served")
+            assert len(listed) == 2
+            assert "80 is served" in listed[1]
             assert filters(netns, 82) == {"client": None, "server": None}  # no filter was needed
         finally:
             process.kill()

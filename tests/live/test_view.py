@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pty
@@ -12,10 +13,12 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.live.lab import LAYERGATE, inside, namespace, start_in
+from tests.live.lab import LAYERGATE, control_group, inside, namespace, start_in
+from tests.live.test_run import running
 
 pytestmark = pytest.mark.live
 pytest.importorskip("textual", reason="the extra `view` is not installed")
@@ -84,6 +87,53 @@ def test_a_real_connection_is_shown_and_closed_after_a_yes(netns: str) -> None:
             terminal.press("q")
             terminal.until("\x1b[?1049l")
             assert terminal.process.wait(timeout=10) == 0
+        finally:
+            terminal.close()
+            process.kill()
+
+
+POLICY = """
+[[filter]]
+name = "all may"
+layer = ["ALE_AUTH_CONNECT", "ALE_AUTH_RECV_ACCEPT"]
+action = "permit"
+weight = 0
+"""
+
+
+def test_a_block_is_in_force_within_a_second_of_the_yes(netns: str, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY)
+    script = """
+    listener = socket.create_server(("127.0.0.3", 8202))
+    client = socket.create_connection(("127.0.0.3", 8202), source_address=("127.0.0.1", 0))
+    print(1, flush=True)
+    while True:
+        try: socket.create_connection(("127.0.0.3", 8202)).close()
+        except OSError as error: print(error.errno, time.time(), flush=True); break
+        time.sleep(0.05)
+    """
+    with (
+        control_group("view") as group,
+        running(netns, policy, group),
+        start_in(netns, group, script) as process,
+    ):
+        terminal = Terminal(netns)
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            terminal.until("endpoints")
+            terminal.press("/remote:127.0.0.3 state:established\r")
+            terminal.until("1 of ")
+            terminal.press("b")
+            terminal.until("Block 127.0.0.3")
+            asked = time.time()
+            terminal.press("y")
+            terminal.until("in force")
+            error, when = process.stdout.readline().split()
+            assert int(error) == errno.EPERM
+            assert float(when) - asked < 1
+            assert "view: connects to 127.0.0.3" in policy.read_text()
         finally:
             terminal.close()
             process.kill()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from layergate.cli import output
+from layergate.live import record
 from layergate.model import InputError
 from layergate.sockets import columns as all_columns
 from layergate.sockets import namespaces, plain, table
@@ -37,7 +38,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     """Add what chooses endpoints: filter words and namespaces."""
     parser.add_argument(
         "words", nargs="*", metavar="WORD",
-        help="what must hold: state:established port:443 app:nginx remote:10.0.0.0/8 rtt:>100ms !user:root /regex/",
+        help="what holds: state:established port:443 app:nginx filter:web remote:10.0.0.0/8 rtt:>9ms !user:root /x/",
     )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="those of every network namespace")
     parser.add_argument("--netns", metavar="NAME", help="those of this namespace (as ip netns names it, or pid:N)")
@@ -81,6 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
         return _print_plain(question)
     gc.disable()  # a list of 100,000 is no garbage, and walking over it takes as long as making it
     found = table.read(question, chosen)
+    needs_filters = arguments.json or wanted.needs_filters or any(column.needs_filters for column in shown)
+    if needs_filters or (order is not None and order.needs_filters):
+        tell_filters(found.endpoints, chosen)
     endpoints = only(found.endpoints, wanted)
     if order is not None:
         endpoints.sort(key=order.key, reverse=descending)  # type: ignore[arg-type]
@@ -111,19 +115,21 @@ def _print_plain(question: table.Question) -> int:
     return 0
 
 
-def filters_of(endpoints: Sequence[Endpoint], chosen: Sequence[namespaces.Place]) -> dict[int, int]:
-    """Return the filters that authorised *endpoints*, by cookie: of those whom a running `run` or `trace` knows."""
+def tell_filters(endpoints: Sequence[Endpoint], chosen: Sequence[namespaces.Place]) -> None:
+    """Tell *endpoints* which filter authorised each, of those that a running `run` or `trace` knows."""
     authorised = Authorised()
     try:
         if not authorised:
-            return {}
+            return
+        names = record.filter_names(record.read_all())
         cookies = {}
         for place in chosen:
             namespace = place.open()
             cookies[place.name] = namespace.cookie
             namespace.close()
-        found = ((one.cookie, authorised.filter_of(one, cookies[one.namespace])) for one in endpoints)
-        return {cookie: number for cookie, number in found if number}
+        for one in endpoints:
+            one.filter = authorised.filter_of(one, cookies[one.namespace])
+            one.filter_name = names.get(one.filter) if one.filter else None
     finally:
         authorised.close()
 
@@ -146,9 +152,8 @@ def _print(
     endpoints: Sequence[Endpoint], arguments: argparse.Namespace, shown: tuple[Column, ...], units: Units
 ) -> None:
     if arguments.json:
-        filters = filters_of(endpoints, places(arguments))
         for one in endpoints:
-            output.json_line(endpoint_line(one, units, filters.get(one.cookie)))
+            output.json_line(endpoint_line(one, units))
     elif arguments.csv:
         sys.stdout.writelines(f"{csv_line(one)}\n" for one in endpoints)
     else:
@@ -188,7 +193,10 @@ def _watch(before: Sequence[Endpoint], arguments: argparse.Namespace, how: _Watc
     """Print changes until Ctrl-C."""
     while True:
         time.sleep(arguments.interval)
-        now = only(table.read(how.question, places(arguments)).endpoints, how.wanted)
+        read = table.read(how.question, places(arguments)).endpoints
+        if arguments.json or how.wanted.needs_filters or any(column.needs_filters for column in how.shown):
+            tell_filters(read, places(arguments))
+        now = only(read, how.wanted)
         for change in changes(before, now):
             one = change.endpoint
             if arguments.json:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
 from typing import Final
 
 from layergate.cli.output import plural
 from layergate.cli.telling import Signals, Teller, load, reload, warn
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.cgroups import Hierarchy
+from layergate.live import record
 from layergate.live.session import Scope, Session
 from layergate.model import InputError
 
@@ -51,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     hierarchy = Hierarchy()
     scope = Scope(arguments.cgroup, namespaces=tuple(arguments.netns), everything=tuple(arguments.interface))
     emit, ring = (layout.EMIT_ALL, 32 << 20) if arguments.all else (layout.EMIT_BLOCKS, QUIET_RING_BYTES)
-    with Signals() as asked, Session(hierarchy, scope, emit, ring, policy) as session:
+    with ExitStack() as leave:
+        asked = leave.enter_context(Signals())
+        session = leave.enter_context(Session(hierarchy, scope, emit, ring, policy))
         missing = set(scope.everything).difference(*session.interfaces())
         if missing:
             raise InputError(f"there is no interface {', '.join(sorted(missing))}", "ip link names them")
@@ -63,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         if taken:
             ends = "" if arguments.pin else "; what it enforced ends with this run (no --pin)"
             sys.stderr.write(f"layergate: took over from a run that had ended and stayed in force{ends}\n")
+        told_of = record.Record.own(arguments.policy, arguments.cgroup)
+        leave.enter_context(record.recorded(told_of.of(session.policy)))
         _say(session, arguments)
         while not asked.stop:
             for told in session.serve(POLL_S):
@@ -72,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
             if asked.again:
                 asked.again = False
                 reload(session, arguments.policy, teller)
+                record.write(told_of.of(session.policy))
         for told in session.narrator.rest():
             teller.tell(told)
         teller.summary(session, None)

@@ -26,7 +26,7 @@ _SIZES: Final = ("", "k", "M", "G", "T")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """*needs_details*: it shows figures that the kernel is asked for apart. *key*: None where it is not sorted by."""
+    """*needs_details*: it shows figures that the kernel is asked for apart; *needs_filters*: what authorised it."""
 
     name: str
     title: str
@@ -34,6 +34,7 @@ class Column:
     key: Key
     is_number: bool = False
     needs_details: bool = False
+    needs_filters: bool = False
 
 
 def size_words(count: float) -> str:
@@ -130,6 +131,8 @@ COLUMNS: Final = (
            needs_details=True),
     Column("timer", "TIMER", timer_words, lambda one: t.expires_ms if (t := one.timer) else -1),
     Column("interface", "IF", lambda one: interface_name(one) or "", lambda one: one.interface),
+    Column("filter", "FILTER", lambda one: one.filter_name or (f"#{one.filter}" if one.filter else ""),
+           lambda one: one.filter_name or "", needs_filters=True),
     Column("netns", "NETNS", lambda one: one.namespace or "", lambda one: one.namespace or ""),
 )  # fmt: skip
 
@@ -137,7 +140,7 @@ BY_NAME: Final = {column.name: column for column in COLUMNS}
 PLAIN: Final = ("protocol", "state", "recv", "send", "local", "remote", "process")
 WIDE: Final = (
     "protocol", "state", "recv", "send", "local", "remote", "service", "age", "idle", "sent", "received", "rtt",
-    "retransmitted", "congestion", "timer", "user", "process",
+    "retransmitted", "congestion", "timer", "filter", "user", "process",
 )  # fmt: skip
 
 

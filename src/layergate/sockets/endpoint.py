@@ -53,7 +53,17 @@ def address_words(data: bytes, family: int) -> str:
 class Endpoint:
     """One socket. *protocol*: "tcp", "udp". *namespace*: the name of its network namespace, None for the caller's."""
 
-    __slots__ = ("_attributes", "_datagram", "_known_head", "_offset", "_owners", "namespace", "protocol")
+    __slots__ = (
+        "_attributes",
+        "_datagram",
+        "_known_head",
+        "_offset",
+        "_owners",
+        "filter",
+        "filter_name",
+        "namespace",
+        "protocol",
+    )
 
     def __init__(
         self,
@@ -68,6 +78,9 @@ class Endpoint:
         self._datagram, self._offset, self._owners = datagram, offset, owners
         self._known_head: Head | None = None
         self._attributes: dict[int, bytes] | None = None
+        self.filter: int | None = None
+        """The id of the filter that authorised it, where somebody looked it up."""
+        self.filter_name: str | None = None
 
     @property
     def _head(self) -> Head:

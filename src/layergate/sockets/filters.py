@@ -46,11 +46,15 @@ _SIGNS: Final = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": op
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What must hold. *needs_details*: it looks at figures that the kernel is asked for apart. *text*: the row's."""
+    """What must hold.
+
+    *needs_details*: it looks at figures that the kernel is asked for apart; *needs_filters*: at what authorised it.
+    """
 
     words: tuple[str, ...]
     tests: tuple[Test, ...]
     needs_details: bool
+    needs_filters: bool = False
 
     def __call__(self, endpoint: Subject) -> bool:
         """Whether it holds of *endpoint*."""
@@ -67,7 +71,7 @@ def parse(words: Sequence[str], text: Text, unit: Unit = no_unit) -> Filter:
     """
     tests = tuple(_word(word, text, unit) for word in words)
     keys = {word.lstrip("!").partition(":")[0] for word in words if not word.lstrip("!").startswith("/")}
-    return Filter(tuple(words), tests, bool(keys & FIGURES.keys()))
+    return Filter(tuple(words), tests, bool(keys & FIGURES.keys()), "filter" in keys)
 
 
 def _word(word: str, text: Text, unit: Unit) -> Test:
@@ -204,6 +208,12 @@ def _app(value: str) -> Test:
     return test
 
 
+def _filter(value: str) -> Test:
+    """A part of the name of the filter that authorised it."""
+    wanted = value.lower()
+    return lambda one: wanted in (getattr(one, "filter_name", None) or "").lower()
+
+
 def _pid(value: str) -> Test:
     if not value.isdigit():
         raise InputError(f"'{value}' is no process number", "pid:NUMBER")
@@ -254,7 +264,7 @@ _KEYS: Final[dict[str, Callable[[str], Test]]] = {
     "protocol": _protocol, "proto": _protocol, "state": _state,
     "port": _port, "local_port": _local_port, "lport": _local_port, "remote_port": _remote_port, "rport": _remote_port,
     "local": _local, "remote": _remote, "address": _address,
-    "app": _app, "process": _app, "pid": _pid, "user": _user,
+    "app": _app, "process": _app, "pid": _pid, "user": _user, "filter": _filter,
     "service": _service, "family": _family, "netns": _namespace,
 }  # fmt: skip
 

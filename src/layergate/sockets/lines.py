@@ -47,7 +47,7 @@ def process_data(process: Facts | None, unit: Unit = no_unit) -> dict[str, objec
     return {"pid": process.pid, "app": process.app, "user": process.user, "unit": unit_name}
 
 
-def endpoint_line(one: Endpoint, unit: Unit = no_unit, filter_id: int | None = None) -> dict[str, object]:
+def endpoint_line(one: Endpoint, unit: Unit = no_unit) -> dict[str, object]:
     """Return *one* as a line. Cost: about 30 µs."""
     info, held, timer, process = one.info, one.memory, one.timer, one.process
     listening = one.state == "LISTEN"
@@ -69,7 +69,8 @@ def endpoint_line(one: Endpoint, unit: Unit = no_unit, filter_id: int | None = N
         "shut": [word for word, is_shut in zip(("receive", "send"), one.shut, strict=True) if is_shut],
         "inode": one.inode or None,
         "cookie": one.cookie or None,
-        "filter": filter_id or None,
+        "filter": one.filter,
+        "filter_name": one.filter_name,
         "age_s": one.age_s,
         "age_is_exact": one.age_is_exact if one.age_s is not None else None,
         "idle_s": one.idle_s,

@@ -1,7 +1,8 @@
 """Blocking what the cursor is on, as filters in a policy file: one that connects to it, one that accepts it.
 
 The file is read again with the new filters before it is replaced: a policy with an error is never written. Whoever
-enforces the file (`layergate run --policy FILE`) reads it again on SIGHUP.
+enforces the file (`layergate run --policy FILE`) tells of itself in a record (live/record.py); it is told to read the
+file again, and its record says when it has. Without --policy the file is that of the run there is, where there is one.
 
 Worked example: "block remote" on a connection to 203.0.113.9 adds
 
@@ -17,13 +18,23 @@ and the same at ALE_AUTH_RECV_ACCEPT.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import tempfile
+import time
+import tomllib
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
+from layergate.live import record
 from layergate.live.names import SystemResolver
 from layergate.model import InputError
 from layergate.policyfile import load_file
 from layergate.tui.model import Request
+
+IN_FORCE_S: Final = 2.0
+LOOK_S: Final = 0.02
 
 
 def filter_text(request: Request) -> str:
@@ -52,7 +63,7 @@ def _quoted(text: str) -> str:
 def add_filters(policy: Path | None, request: Request) -> str:
     """Add the filters of *request* to *policy*; return what to tell. Raises PolicyError, InputError, OSError."""
     if policy is None:
-        raise InputError("no policy file to add the filter to", "start with: layergate view --policy FILE")
+        policy = _only_policy()
     text = policy.read_text(encoding="utf-8") if policy.exists() else ""
     added = filter_text(request)
     if added in text:
@@ -67,4 +78,39 @@ def add_filters(policy: Path | None, request: Request) -> str:
         place.replace(policy)
     finally:
         place.unlink(missing_ok=True)
-    return f"2 filters added to {policy}; layergate run --policy {policy} enforces it, and reads it again on SIGHUP"
+    return f"2 filters added to {policy}; {_enforced(policy, filter_names(request))}"
+
+
+def filter_names(request: Request) -> set[str]:
+    """Return the names of the filters of *request*."""
+    return {str(one["name"]) for one in tomllib.loads(filter_text(request))["filter"]}
+
+
+def _only_policy() -> Path:
+    """Return the file that is in force, where there is one. Raises InputError."""
+    files = sorted({one.policy for one in record.read_all()})
+    if len(files) == 1:
+        return Path(files[0])
+    found = f"{len(files)} policies are in force" if files else "no policy file to add the filter to"
+    raise InputError(found, "start with: layergate view --policy FILE")
+
+
+def _enforced(policy: Path, names: set[str]) -> str:
+    """Have whoever enforces *policy* read it again, and say whether the filters *names* are in force."""
+    path = str(policy.absolute())
+    runs = [one for one in record.read_all() if one.policy == path]
+    if not runs:
+        return f"nobody enforces it now: layergate run --policy {policy}"
+    for one in runs:
+        with suppress(ProcessLookupError):
+            os.kill(one.pid, signal.SIGHUP)
+    deadline = time.monotonic() + IN_FORCE_S
+    waiting = {one.pid for one in runs}
+    while waiting and time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+        there = {one.pid: set(one.filters.values()) for one in record.read_all()}
+        waiting = {pid for pid in waiting if not names <= there.get(pid, set())}
+    pids = ", ".join(str(one.pid) for one in runs)
+    if waiting:
+        return f"layergate run ({pids}) has not taken them after {IN_FORCE_S:g} s: its output says why"
+    return f"in force (layergate run, {pids})"

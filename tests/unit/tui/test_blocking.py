@@ -46,6 +46,12 @@ def test_a_file_with_an_error_is_left_as_it_is(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["policy.toml"]
 
 
+@pytest.fixture(autouse=True)
+def nobody_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tests see no run of this machine."""
+    monkeypatch.setattr("layergate.live.record.read_all", list)
+
+
 def test_without_a_file_the_user_is_told_how_to_name_one() -> None:
     with pytest.raises(InputError, match="--policy FILE"):
         add_filters(None, Request("block remote", (ROW,)))
