@@ -78,7 +78,7 @@ def add_filters(policy: Path | None, request: Request) -> str:
         place.replace(policy)
     finally:
         place.unlink(missing_ok=True)
-    return f"2 filters added to {policy}; {_enforced(policy, filter_names(request))}"
+    return f"{_enforced(policy, filter_names(request))}; 2 filters added to {policy}"
 
 
 def filter_names(request: Request) -> set[str]:
@@ -100,7 +100,7 @@ def _enforced(policy: Path, names: set[str]) -> str:
     path = str(policy.absolute())
     runs = [one for one in record.read_all() if one.policy == path]
     if not runs:
-        return f"nobody enforces it now: layergate run --policy {policy}"
+        return "not in force: no layergate run has this policy"
     for one in runs:
         with suppress(ProcessLookupError):
             os.kill(one.pid, signal.SIGHUP)
@@ -112,5 +112,5 @@ def _enforced(policy: Path, names: set[str]) -> str:
         waiting = {pid for pid in waiting if not names <= there.get(pid, set())}
     pids = ", ".join(str(one.pid) for one in runs)
     if waiting:
-        return f"layergate run ({pids}) has not taken them after {IN_FORCE_S:g} s: its output says why"
+        return f"not in force after {IN_FORCE_S:g} s: the output of layergate run ({pids}) says why"
     return f"in force (layergate run, {pids})"
