@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from layergate.ale.counting import GIVE_UP_S
 from layergate.capture import Captured, compose
 from layergate.capture.reading import Reader
 from layergate.cli import main
-from layergate.guard.calibration import ACK, FIN, GIVE_UP_S, RST, SYN, Calibration, Seen, buckets, touching
+from layergate.guard.calibration import ACK, FIN, RST, SYN, Calibration, Seen, buckets, touching
 from layergate.model import InputError
 from layergate.model.limits import Counted
 from layergate.tcp.ip import compose_packet, make_packet

@@ -23,9 +23,9 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from layergate.ale.counting import GIVE_UP_S
 from layergate.model.limits import Counted
 
-GIVE_UP_S: Final = 63.0
 COUNTED: Final = (Counted.NEW, Counted.CONCURRENT, Counted.HALF_OPEN, Counted.PORTS, Counted.CLOSED)
 SHARES: Final = (0.0, 0.001, 0.01)
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
