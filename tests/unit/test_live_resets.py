@@ -52,7 +52,7 @@ def test_connections_of_the_key_that_the_limit_counts_are_found() -> None:
 
 
 def test_what_is_destroyed_is_named_from_its_own_side() -> None:
-    ((_, reset),) = found(  # type: ignore[misc]
+    ((_, reset),) = found(
         Flows(flow(CLIENT, 8080, cookie=1, counted=1 << LIMIT)),  # type: ignore[arg-type]
         [(LIMIT, Key(Per.ALL), ())],
     )
