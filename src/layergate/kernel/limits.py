@@ -62,6 +62,7 @@ class Limits:
     def __init__(self, limits: Map, rows: Map, live: Map, recent: Map, bans: Map) -> None:
         self._limits, self._rows, self._live, self._recent, self._bans = limits, rows, live, recent, bans
         self._numbers: dict[int, int] = {}
+        self._by_filter: dict[int, int] = {}
         self.filters: dict[int, Filter] = {}
         """By number, a filter that has the limit."""
 
@@ -102,6 +103,7 @@ class Limits:
                 )
             self._numbers[identity] = number
         self.filters[number] = item
+        self._by_filter[item.id] = number
         before = self._limits.get(_NUMBER.pack(number)) or bytes(layout.LIMIT.size)
         keys = layout.LIMIT.unpack(before)[layout.LIMIT_KEYS]
         self._limits.set(_NUMBER.pack(number), _packed(item, identity, keys))
@@ -130,6 +132,10 @@ class Limits:
                 self._bans.set(layout.COUNT_KEY.pack(*fields), value)
                 count += 1
         return count
+
+    def number_of(self, filter_id: int) -> int | None:
+        """Return the number of the limit whose filter is *filter_id*, of either family; None where it has gone."""
+        return self._by_filter.get(filter_id)
 
     def counts(self) -> Iterator[tuple[int, bytes, int, int, int]]:
         """Yield number, key (struct lg_count_key), established, half-open, and new within the period, of every key."""
@@ -215,9 +221,15 @@ def require_limit(item: Filter, limit: Limit) -> None:
         raise NotSupportedError(
             f"filter '{item.name}'", f"the kernel can't count '{limit.counted}' yet", f"count one of {known}"
         )
-    if limit.response is not Response.DROP:
+    if limit.response is Response.REFUSE and item.layer.base != "ALE_AUTH_CONNECT":
         raise NotSupportedError(
-            f"filter '{item.name}'", f"the kernel can't answer with '{limit.response}' yet", 'response = "drop"'
+            f"filter '{item.name}'", "the kernel can't answer a SYN with 'refuse' yet", 'response = "drop" or "reset"'
+        )
+    if limit.response is Response.RESET and (limit.key.per is Per.APP or limit.fair is not None):
+        raise NotSupportedError(
+            f"filter '{item.name}'",
+            f"the kernel can't answer with 'reset' {'per app' if limit.fair is None else 'where shares are fair'} yet",
+            'response = "drop"',
         )
     if limit.fair is not None and limit.ban is not None:
         raise NotSupportedError(

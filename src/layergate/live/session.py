@@ -12,7 +12,7 @@ import socket
 import struct
 import time
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +26,6 @@ from layergate.kernel.cgroups import Hierarchy
 from layergate.kernel.hooks import HOOK_BY_LAYER, HOOKS
 from layergate.kernel.libbpf import kernel_enum
 from layergate.kernel.loader import Programs, Settings, drained
-from layergate.kernel.maps import Map
 from layergate.kernel.netns import Namespace, changed
 from layergate.kernel.ring import Ring
 from layergate.kernel.sockdiag import Destroyer
@@ -34,7 +33,8 @@ from layergate.kernel.tables import require
 from layergate.live import pinning
 from layergate.live.identities import Identities
 from layergate.live.narrator import Narrator, Told
-from layergate.model import InputError, NotSupportedError, Policy, PolicyError, Problem
+from layergate.live.resets import crossed, found
+from layergate.model import InputError, Key, NotSupportedError, Policy, PolicyError, Problem
 from layergate.store import succeed
 
 UPKEEP_S: Final = 0.5
@@ -168,7 +168,7 @@ class Session:
             if place.name == str(self.programs.settings.cgroup.id):
                 old = {name for name in pinning.names(place) if not pinning.owner(name)}
                 for resets in pinning.waiting(place, old):
-                    self._destroy(resets)
+                    self._destroy(drained(resets))
                 for limits, bans in pinning.banned(place, old):
                     self.programs.limits.inherit(limits, bans)
                 count += pinning.remove(place, old)
@@ -197,12 +197,17 @@ class Session:
 
     def serve(self, seconds: float) -> Iterator[Told]:
         """Wait for records, *seconds* at most; yield what they tell; keep everything in step."""
+        wanted: list[tuple[int, Key, tuple[int, ...]]] = []
         if self.ring.wait(seconds):
             # Not all at once: a ring that fills as fast as it is read must not keep us from the rest.
             for record in islice(self.ring.read(), RECORDS_AT_ONCE):
+                if record[layout.RECORD_KIND] == layout.KIND_LIMIT and (past := crossed(record, self.programs.limits)):
+                    wanted.append(past)
                 yield from self.narrator.tell(record)
         yield from self.narrator.bans.ended((time.monotonic_ns() - self.narrator.began_ns) / 1e9)
-        self._destroy(self.programs.resets)
+        if wanted:
+            self._destroy(found(self.programs.flows, wanted))
+        self._destroy(drained(self.programs.resets))
         for place in self._places:
             if changed(place.watch):
                 self._follow(place)
@@ -215,9 +220,9 @@ class Session:
             self._next_sweep = now + SWEEP_S
             self.programs.sweeper.sweep(place.namespace for place in self._places)
 
-    def _destroy(self, resets: Map) -> None:
+    def _destroy(self, resets: Iterable[tuple[int, bytes]]) -> None:
         """Destroy the sockets that a block is to reset."""
-        for cookie, reset in drained(resets):
+        for cookie, reset in resets:
             fields = layout.RESET.unpack(reset)
             known = [place.destroyer for place in self._places if place.namespace.cookie == fields[layout.RESET_NETNS]]
             with suppress(OSError, InputError), ExitStack() as leave:
