@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from layergate.kernel.hooks import HOOK_BY_LAYER, HOOKS, Hook  # noqa: E402 - the path comes first
 from layergate.model import LAYERS, Field, Layer, layers_named  # noqa: E402
 from layergate.model.catalogue_data import BUILTIN_SUBLAYERS  # noqa: E402
+from layergate.model.limits import LIMITS_MAX, Per  # noqa: E402
 from layergate.policyfile import FIELD_NAMES, friendly_name  # noqa: E402
 from layergate.policyfile.conditions import accepted  # noqa: E402
 from layergate.policyfile.loading import CALLS  # noqa: E402
@@ -75,7 +76,35 @@ FILTER = """
 | `weight` | 0 to 2^64-1, as it is; above 2^63-1 as text. Not together with `weight_range` |
 | `weight_range` | 0 to 15: an automatic weight in this sixteenth. Without both the weight is automatic, below 2^60 |
 | `when` | what must hold: `{{ field = value, ... }}`, all of them. Without it the filter always matches |
+| `limit` | what is counted, and how much of it passes: the filter matches only what is past it. See "Limits" |
+| `response` | of a block with a limit: `"drop"` (the SYN; where there is none), `"refuse"`, `"reset"` |
+| `ban` | how long who got past the limit is blocked: `"10m"`; doubling: `{{ for = "10m", up_to = "1d" }}` |
+| `monitor` | `true`: what the limit would have done is only told |
 | `description` | text |
+
+## Limits
+
+At `ALE_AUTH_RECV_ACCEPT` and `ALE_AUTH_CONNECT`, of TCP; up to {limits} filters of a layer may have one.
+`limit = {{ per = "remote_address", concurrent = 20 }}` holds exactly one counted thing. `docs/guard.md` says how each
+is counted and which of them `run` enforces.
+
+| counted thing | what is past it |
+| --- | --- |
+| `concurrent = N` | the connection after N that are established or half-open |
+| `new = N, over = "10s"` | the connection after N that were admitted within the period |
+| `half_open = N` | the connection after N whose handshake is not complete |
+| `closed = N, over` | a source of more than N attempts at ports where nobody listens; only at `ALE_AUTH_RECV_ACCEPT` |
+| `ports = N, over` | a source that tries more than N local ports; only at `ALE_AUTH_RECV_ACCEPT` |
+| `remotes = N, over` | who tries more than N remote endpoints; only at `ALE_AUTH_CONNECT` |
+| `slow = {{ bytes = B, over = "10s", grace = "5s" }}` | a connection that, after the grace, sent less in a period |
+| `empty = {{ grace = "5s" }}` | a connection that sent nothing within the grace |
+| `abnormal = N, over` | a connection with more than N odd or repeated SYNs, resets, zero windows |
+| `abnormal = N, over, connections = M` | a source with more than M such connections |
+
+`per`: {per}. `remote_prefix` takes `prefix_v4` (24) and `prefix_v6` (64). At `ALE_AUTH_CONNECT` remote is the peer, and
+what holds a local port can't be counted. For `slow`, `empty` and `abnormal` without `connections` it may be left out.
+With `per = "all", concurrent = N, fair = "remote_address"` only who holds more than a fair share is past N.
+A time is a whole number and its unit, `ms`, `s`, `m`, `h` or `d`.
 
 ## Values
 
@@ -127,7 +156,8 @@ def compose() -> str:
         ("sublayer", "weight"),
         [(f"`{name.removeprefix('FWPM_SUBLAYER_')}`", f"{weight}") for name, (weight, _) in BUILTIN_SUBLAYERS.items()],
     )
-    lines.append(FILTER.format(calls=", ".join(f"`{name}`" for name in sorted(CALLS))))
+    calls = ", ".join(f"`{name}`" for name in sorted(CALLS))
+    lines.append(FILTER.format(calls=calls, limits=LIMITS_MAX, per=", ".join(f"`{per}`" for per in Per)))
     known = {field.name: field for hook in HOOKS for field in fields_of(hook)}
     lines.append("What Linux knows, at the layers below:\n")
     lines += table(

@@ -92,7 +92,38 @@ WEIGHTS = st.one_of(
     st.integers(0, 15).map(lambda weight: {"weight_range": weight}),
 )
 ACTIONS = st.sampled_from([{"action": "permit"}, {"action": "permit", "hard": True}, {"action": "block"}])
-TABLES = st.tuples(FILTERS, WEIGHTS, ACTIONS).map(lambda parts: parts[0] | parts[1] | parts[2])
+TIMES = st.one_of(
+    st.integers(1, 86_400_000).map(lambda number: f"{number}ms"),
+    st.integers(1, 1440).map(lambda number: f"{number}m"),
+)
+COUNTS = st.integers(1, (1 << 32) - 1)
+PERS = st.one_of(
+    st.sampled_from([{"per": per} for per in ("remote_address", "app", "unit", "all", "tuple")]),
+    st.fixed_dictionaries(
+        {"per": st.just("remote_prefix")},
+        optional={"prefix_v4": st.integers(1, 32), "prefix_v6": st.integers(1, 128)},
+    ),
+)
+COUNTED = st.one_of(
+    st.fixed_dictionaries({"concurrent": COUNTS}, optional={"fair": st.just("remote_address")}),
+    st.fixed_dictionaries({"half_open": COUNTS}),
+    *(st.fixed_dictionaries({name: COUNTS, "over": TIMES}) for name in ("new", "closed", "ports", "remotes")),
+    st.fixed_dictionaries({"abnormal": COUNTS, "over": TIMES}, optional={"connections": COUNTS}),
+    st.fixed_dictionaries({"slow": st.fixed_dictionaries({"bytes": COUNTS, "over": TIMES, "grace": TIMES})}),
+    st.fixed_dictionaries({"empty": st.fixed_dictionaries({"grace": TIMES})}),
+)
+LIMITS = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries(
+        {"limit": st.tuples(PERS, COUNTED).map(lambda parts: parts[0] | parts[1])},
+        optional={
+            "response": st.sampled_from(["drop", "refuse", "reset"]),
+            "ban": st.one_of(TIMES, st.fixed_dictionaries({"for": TIMES}, optional={"up_to": TIMES})),
+            "monitor": st.booleans(),
+        },
+    ),
+)
+TABLES = st.tuples(FILTERS, WEIGHTS, ACTIONS, LIMITS).map(lambda parts: parts[0] | parts[1] | parts[2] | parts[3])
 SUBLAYER = {"name": "mine", "weight": 7, "description": 'of "mine"\\'}
 
 

@@ -38,9 +38,8 @@ LIMIT_KEYS: Final = ("limit", "response", "ban", "monitor")
 BYTES_MAX: Final = 1 << 40
 _TCP: Final = Value(DataType.UINT8, 6)
 _DURATION: Final = re.compile(rf"([0-9]{{1,12}})({'|'.join(UNITS_MS)})")
-DURATION_PATTERN: Final = f"^[0-9]{{1,12}}({'|'.join(UNITS_MS)})$"
 DURATION_FORM: Final = 'a number and a unit, such as "250ms", "10s", "5m", "1h", "1d"'
-_PREFIXES: Final = {"prefix_v4": V4_BITS, "prefix_v6": V6_BITS}
+PREFIXES: Final = {"prefix_v4": V4_BITS, "prefix_v6": V6_BITS}
 _BESIDE: Final[dict[Counted, tuple[str, ...]]] = {
     Counted.CONCURRENT: ("fair",),
     Counted.NEW: ("over",),
@@ -63,7 +62,7 @@ _ELSEWHERE: Final = {
 
 _WITH_LOCAL_PORT: Final = (Per.REMOTE_ADDRESS_LOCAL_PORT, Per.TUPLE)
 _ALL_KEYS: Final = tuple(
-    dict.fromkeys(("per", *_PREFIXES, *map(str, Counted), *(key for keys in _BESIDE.values() for key in keys)))
+    dict.fromkeys(("per", *PREFIXES, *map(str, Counted), *(key for keys in _BESIDE.values() for key in keys)))
 )
 
 Path = tuple[str | int, ...]
@@ -181,7 +180,7 @@ class _Reader:
         """Return the parts of a limit on *counted*, None where its key is wrong."""
         beside = _BESIDE.get(counted, ())
         for name in given:
-            if name in _ALL_KEYS and name not in ("per", *_PREFIXES, counted, *beside):
+            if name in _ALL_KEYS and name not in ("per", *PREFIXES, counted, *beside):
                 self.wrong(("limit", name), f"{name} beside {counted}", _accepted_beside(counted))
         for layer in around.layers:
             if counted in _ELSEWHERE and layer.base in LAYERS_WITH_LIMITS and layer.base != _ELSEWHERE[counted]:
@@ -237,12 +236,12 @@ class _Reader:
     def _prefixes(self, given: dict[str, Any], per: Per | None) -> tuple[int, int]:
         """Return the lengths for both families: whole addresses where *per* is no prefix."""
         if per is not Per.REMOTE_PREFIX:
-            for name in _PREFIXES:
+            for name in PREFIXES:
                 if name in given:
                     self.wrong(("limit", name), f"{name} without a prefix", 'per = "remote_prefix"')
             return V4_BITS, V6_BITS
         lengths = [PREFIX_V4_DEFAULT, PREFIX_V6_DEFAULT]
-        for place, (name, bits) in enumerate(_PREFIXES.items()):
+        for place, (name, bits) in enumerate(PREFIXES.items()):
             if name in given:
                 value = given[name]
                 if type(value) is int and 1 <= value <= bits:
@@ -290,7 +289,8 @@ class _Reader:
         value = table[name]
         if type(value) is int and 1 <= value <= top:
             return value
-        why = "; a block without a limit blocks all" if value == 0 and type(value) is int else ""
+        is_none_allowed = value == 0 and type(value) is int and name != "bytes"
+        why = "; to allow none, a block without a limit" if is_none_allowed else ""
         self.wrong((*path, name), f"{name} = {shown(value)}", f"a whole number from 1 to {top}{why}")
         return 0
 
@@ -356,60 +356,3 @@ def limit_words(limit: Limit) -> dict[str, object]:
     if limit.monitor:
         table["monitor"] = True
     return table
-
-
-# --- the schema -----------------------------------------------------------------------------------------------------
-
-
-def _whole(top: int = COUNT_MAX) -> dict[str, object]:
-    return {"type": "integer", "minimum": 1, "maximum": top}
-
-
-_TIME: Final[dict[str, object]] = {"type": "string", "pattern": DURATION_PATTERN}
-
-
-def ban_schema() -> dict[str, object]:
-    """Return the schema of `ban`."""
-    table = {"for": _TIME, "up_to": _TIME}
-    return {
-        "description": "How long who got past the limit is blocked; doubled for repeaters up to up_to.",
-        "anyOf": [
-            _TIME,
-            {"type": "object", "additionalProperties": False, "required": ["for"], "properties": table},
-        ],
-    }
-
-
-def limit_schema() -> dict[str, object]:
-    """Return the schema of `limit`: exactly one counted thing, and what belongs to it."""
-    per = {"enum": [str(one) for one in Per]}
-    properties: dict[str, object] = {
-        "per": {**per, "description": "Over what is counted; for slow and empty: whom a ban bans."},
-        **{name: _whole(bits) for name, bits in _PREFIXES.items()},
-        "over": _TIME,
-        "connections": _whole(),
-        "fair": {**per, "description": "Among whom a total is shared."},
-    }
-    for counted in Counted:
-        inner = {key: _whole(BYTES_MAX) if key == "bytes" else _TIME for key in TABLES.get(counted, ())}
-        table = {"type": "object", "additionalProperties": False, "required": list(inner), "properties": inner}
-        properties[str(counted)] = table if inner else _whole()
-    counts = [one for one in Counted if one not in TABLES and one is not Counted.ABNORMAL]
-    return {
-        "type": "object",
-        "description": "The filter matches only what is past it. At ALE_AUTH_RECV_ACCEPT and ALE_AUTH_CONNECT.",
-        "additionalProperties": False,
-        "properties": properties,
-        "oneOf": [{"required": [str(counted)]} for counted in Counted],
-        "allOf": [
-            *(
-                {"if": {"required": [str(one)]}, "then": {"required": ["per", *(["over"] if one.has_period else [])]}}
-                for one in counts
-            ),
-            {"if": {"required": [str(Counted.ABNORMAL)]}, "then": {"required": ["over"]}},
-            {
-                "if": {"required": ["fair"]},
-                "then": {"required": ["concurrent"], "properties": {"per": {"const": "all"}}},
-            },
-        ],
-    }

@@ -14,7 +14,8 @@ from layergate.model.catalogue import PREFIX as LAYER_PREFIX
 from layergate.model.catalogue_data import BUILTIN_SUBLAYERS
 from layergate.model.lines import PATHS, TOKENS
 from layergate.model.values import BITS
-from layergate.policyfile.limits import LIMIT_KEYS, ban_schema, limit_schema
+from layergate.policyfile.limit_schemas import ban_schema, limit_schema
+from layergate.policyfile.limits import LIMIT_KEYS
 from layergate.policyfile.loading import ACTIONS, CALLS, SUBLAYER_WEIGHT_MAX, WEIGHT_MAX, WEIGHT_RANGE_MAX
 from layergate.policyfile.names import FIELD_NAMES, PREFIX, bit_names, value_names
 
