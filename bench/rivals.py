@@ -20,11 +20,11 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from bench import bitvectors
 from bench.classifier import columns_per_us, kernel_ns
@@ -84,38 +84,10 @@ class Rivals:
 
 
 class Sender:
-    """A namespace with a device that leads nowhere, and nft in its output hook. Use it as a context manager."""
+    """Sends packets in *namespace*, through nft in its output hook, by the program *send*."""
 
-    def __init__(self) -> None:
-        self._leave = ExitStack()
-
-    def __enter__(self) -> Self:
-        """Make it. Raises NotSupportedError."""
-        try:
-            self._make()
-        except BaseException:
-            self._leave.close()
-            raise
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        """Remove it."""
-        self._leave.close()
-
-    def _make(self) -> None:
-        built = Path(self._leave.enter_context(tempfile.TemporaryDirectory(prefix="lg-rivals-")))
-        self._send = built / "send"
-        compiler = build_bpf.compile_command()[0]
-        subprocess.run([compiler, *LOAD_FLAGS, "-o", self._send, HERE / "send.c"], check=True)
-        name = f"lg-rivals-{os.getpid()}"
-        self._leave.callback(ip, "netns", "del", name, check=False)
-        ip("netns", "add", name)
-        ip("-n", name, "link", "add", "sink", "type", "veth", "peer", "name", "nobody")
-        ip("-n", name, "link", "set", "sink", "arp", "off", "up")
-        ip("-n", name, "address", "add", "10.255.255.254/32", "dev", "sink")
-        ip("-n", name, "route", "add", "default", "dev", "sink")
-        self._namespace = Namespace(name)
-        self._leave.callback(self._namespace.close)
+    def __init__(self, namespace: Namespace, send: Path) -> None:
+        self._namespace, self._send = namespace, send
 
     def rules(self, lines: Sequence[str]) -> None:
         """Put a chain with *lines* into the output hook, in place of what was there. Raises NotSupportedError."""
@@ -147,6 +119,25 @@ class Sender:
             differences.append(self.ns(packets, count) - floor)
         self.rules(chain(()))
         return statistics.median(differences)
+
+
+@contextmanager
+def sending() -> Iterator[Sender]:
+    """Have a namespace with a device that leads nowhere, for the time of a `with` block. Raises NotSupportedError."""
+    with ExitStack() as leave:
+        send = Path(leave.enter_context(tempfile.TemporaryDirectory(prefix="lg-rivals-"))) / "send"
+        compiler = build_bpf.compile_command()[0]
+        subprocess.run([compiler, *LOAD_FLAGS, "-o", send, HERE / "send.c"], check=True)
+        name = f"lg-rivals-{os.getpid()}"
+        leave.callback(ip, "netns", "del", name, check=False)
+        ip("netns", "add", name)
+        ip("-n", name, "link", "add", "sink", "type", "veth", "peer", "name", "nobody")
+        ip("-n", name, "link", "set", "sink", "arp", "off", "up")
+        ip("-n", name, "address", "add", "10.255.255.254/32", "dev", "sink")
+        ip("-n", name, "route", "add", "default", "dev", "sink")
+        namespace = Namespace(name)
+        leave.callback(namespace.close)
+        yield Sender(namespace, send)
 
 
 def chain(rules: Sequence[str], sets: Sequence[str] = ()) -> list[str]:
@@ -209,7 +200,7 @@ def measured(counts: Sequence[int]) -> Iterator[Rivals]:
     """Measure each kind of rules at *counts*. Raises NotSupportedError: no root, no nft."""
     if os.geteuid():
         raise NotSupportedError("bench", "rivals needs a namespace of its own", "run as root")
-    with Sender() as sender, KernelClassifier() as kernel:
+    with sending() as sender, KernelClassifier() as kernel:
         for count in counts:
             for rules in (Ruleset("eb", count), Listed(PREFIXES, count), Listed(PAIRS, count)):
                 yield _measured(rules, sender, kernel)

@@ -110,6 +110,15 @@ def test_half_open_ends_with_establishment_and_with_giving_up() -> None:
     assert host.decide("10.0.0.1", 5, 1 + GIVE_UP_S).action is Action.PERMIT
 
 
+def test_a_tuple_that_is_used_again_is_given_up_after_its_own_time() -> None:
+    host = Host(Limit(ADDRESS, Counted.HALF_OPEN, 1))
+    assert host.decide("10.0.0.1", "tuple", 0).action is Action.PERMIT
+    host.counter.closed("tuple")
+    assert host.decide("10.0.0.1", "tuple", 60).action is Action.PERMIT
+    assert host.decide("10.0.0.1", "another", GIVE_UP_S + 1).action is Action.BLOCK
+    assert host.decide("10.0.0.1", "another", GIVE_UP_S + 60).action is Action.PERMIT
+
+
 def test_an_established_connection_is_never_given_up() -> None:
     host = Host(Limit(ADDRESS, Counted.CONCURRENT, 1))
     assert host.opens("10.0.0.1", "long", 0)
@@ -190,6 +199,23 @@ def test_a_hundred_thousand_sources_evict_nobody_who_has_a_connection() -> None:
         host.counter.standing(item, Indication(layer(), values), number, 1)
     assert dict(host.counter.held(item)) == dict.fromkeys(behaving, 1)
     assert host.counter.size(item) <= len(behaving) + OTHERS_MAX
+
+
+def test_what_one_source_tries_is_kept_only_as_far_as_it_shows_that_it_is_past() -> None:
+    host = Host(Limit(ADDRESS, Counted.PORTS, 3, 10_000))
+    for port in range(1, 1000):
+        host.opens("10.0.0.1", port, port / 1000, port)
+    (standing,) = (one for _, one in host.decide("10.0.0.1", "last", 1, 5000).sublayers[0].standings)
+    assert (standing.count, standing.is_past) == (4, True)
+
+
+def test_of_bans_the_oldest_is_forgotten_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layergate.ale.counting.OTHERS_MAX", 3)
+    host = Host(Limit(ADDRESS, Counted.NEW, 0, 1000, ban=Ban(60_000)))
+    for number in range(1, 6):
+        assert not host.opens(f"10.0.0.{number}", number, number)
+    until = [host.decide(f"10.0.0.{n}", f"again {n}", 10).sublayers[0].standings[0][1].banned_until for n in (5, 4, 1)]
+    assert until == [65, 64, 70]  # the first one's ban was forgotten, and has begun anew
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,4 +1,4 @@
-"""What a run tells of itself: written whole, true of living processes only, names that two runs agree on."""
+"""What a run tells of itself: written whole, true of living processes only."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from layergate.live.record import Record, filter_names, read_all, recorded, write
+from layergate.live.record import Record, read_all, recorded, write
 
-OWN = replace(Record.own("policy.toml", "/web"), filters={1: "served", 2: "served"})
+OWN = replace(Record.own("policy.toml", "/web", 71), filters={1: "served", 2: "served"})
 
 
 def test_a_record_is_there_while_its_run_is(tmp_path: Path) -> None:
@@ -38,8 +38,3 @@ def test_what_is_no_record_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "2.json").write_text(json.dumps({"pid": 2}))
     (tmp_path / "3.json").write_text("[]")
     assert read_all(tmp_path) == []
-
-
-def test_an_id_that_two_runs_name_differently_has_no_name() -> None:
-    other = replace(OWN, pid=2, filters={2: "blocked", 3: "third"})
-    assert filter_names([OWN, other]) == {1: "served", 3: "third"}

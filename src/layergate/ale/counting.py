@@ -13,7 +13,8 @@ stands to a limit. Nothing here has a clock. Rules (`layergate.model.limits` has
 - The counts of a limit belong to its filter's name and what it says: the next version of a policy goes on with them,
   and both families of one filter share them.
 - Memory: a key with a connection is exact and never forgotten. Of the others OTHERS_MAX are kept a limit, the least
-  recently asked is forgotten first; so whoever comes from a million addresses evicts his own kind.
+  recently asked is forgotten first; so whoever comes from a million addresses evicts his own kind. Of bans the same
+  number is kept, of what one key did within a period as much as shows that it is past: a count says no more then.
 
 Worked example. The period is 10 s, a limit of new connections and one of concurrent ones, and one source opens and
 closes five connections: A from 1 to 4, B from 3 to 12, C from 6 to 18, D from 11 to 13, E from 16 to 25. In the first
@@ -129,6 +130,14 @@ class _Counts:
             self.others.move_to_end(ident)
         return found
 
+    def ban(self, ident: Ident, ban: _Ban) -> _Ban:
+        """Keep *ban*; where there are too many the oldest is forgotten."""
+        self.bans.pop(ident, None)
+        self.bans[ident] = ban
+        if len(self.bans) > OTHERS_MAX:
+            del self.bans[next(iter(self.bans))]
+        return ban
+
     def settle(self, ident: Ident, tally: _Tally) -> None:
         """Put *tally* where it belongs: among those with a connection, or among the others."""
         if tally.connections:
@@ -142,8 +151,9 @@ class _Counts:
 
 @dataclass(slots=True)
 class _Connection:
-    """Which limits count a flow: their counts, the key, the key of fair shares."""
+    """When a flow was admitted, and which limits count it: their counts, the key, the key of fair shares."""
 
+    admitted: float
     held: list[tuple[_Counts, Ident, Ident | None]] = field(default_factory=list)
     is_established: bool = False
 
@@ -195,8 +205,10 @@ class Counter:
         """Nobody listened where *indication* tried to get to: count it for those of *filters* that count that."""
         for item in filters:
             if item.limit is not None and item.limit.counted is Counted.CLOSED:
-                counts = self._of(item)
-                counts.tally(ident_of(item.limit.key, indication.values)).times.append(now)
+                times = self._of(item).tally(ident_of(item.limit.key, indication.values)).times
+                times.append(now)
+                if len(times) > item.limit.count + 1:
+                    times.popleft()
 
     def advance(self, now: float) -> None:
         """Let time pass: bans end, handshakes are given up. Cost: O(log bans) for each that ended."""
@@ -212,9 +224,10 @@ class Counter:
             elif due == ban.forgotten_at:
                 del counts.bans[ident]
         while self._admitted and self._admitted[0][0] + GIVE_UP_S <= now:
-            _, flow = self._admitted.popleft()
+            admitted, flow = self._admitted.popleft()
             connection = self._flows.get(flow)
-            if connection is not None and not connection.is_established:
+            # A tuple that was used again is another connection, whose time has not come.
+            if connection is not None and connection.admitted == admitted and not connection.is_established:
                 self.closed(flow)
 
     def held(self, item: Filter) -> Iterator[tuple[str, int]]:
@@ -246,7 +259,7 @@ class Counter:
         is_past = count > allowed
         name = words(limit.key, ident)
         if is_past and not is_banned and limit.ban is not None and not limit.monitor:
-            ban = counts.bans[ident] = _next_ban(limit, ban, now)
+            ban = counts.ban(ident, _next_ban(limit, ban, now))
             is_banned = True
             self._push(ban.until, counts, ident)
             self._say(Crossing(Change.BANNED, item, name, count, allowed, now, ban.until))
@@ -265,11 +278,13 @@ class Counter:
         tally = counts.tally(ident)
         if limit.counted is Counted.NEW:
             tally.times.append(now)
+            if len(tally.times) > limit.count + 1:
+                tally.times.popleft()
         if limit.counted not in (Counted.CONCURRENT, Counted.HALF_OPEN):
             return
         connection = self._flows.get(flow)
         if connection is None:
-            connection = self._flows[flow] = _Connection()
+            connection = self._flows[flow] = _Connection(now)
             self._admitted.append((now, flow))
         if any(one is counts for one, _, _ in connection.held):
             return
@@ -294,7 +309,7 @@ class Counter:
             thing = tuple(getattr(indication.values.get(name), "data", None) for name in _TRIED[limit.counted])
             tally.tried.pop(thing, None)
             tally.tried[thing] = now
-            while tally.tried and next(iter(tally.tried.values())) <= since:
+            while next(iter(tally.tried.values())) <= since or len(tally.tried) > limit.count + 1:
                 tally.tried.popitem(last=False)
             return len(tally.tried)
         while tally.times and tally.times[0] <= since:

@@ -121,15 +121,17 @@ def tell_filters(endpoints: Sequence[Endpoint], chosen: Sequence[namespaces.Plac
     try:
         if not authorised:
             return
-        names = record.filter_names(record.read_all())
+        names = {one.flows: one.filters for one in record.read_all()}
         cookies = {}
         for place in chosen:
             namespace = place.open()
             cookies[place.name] = namespace.cookie
             namespace.close()
         for one in endpoints:
-            one.filter = authorised.filter_of(one, cookies[one.namespace])
-            one.filter_name = names.get(one.filter) if one.filter else None
+            by = authorised.filter_of(one, cookies[one.namespace])
+            if by is not None:
+                flows, one.filter = by
+                one.filter_name = names.get(flows, {}).get(one.filter)
     finally:
         authorised.close()
 

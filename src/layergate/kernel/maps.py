@@ -6,7 +6,7 @@ import ctypes
 import os
 from collections.abc import Iterator
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
 from layergate.kernel.libbpf import Command, bpf
 
@@ -28,6 +28,11 @@ class Map:
 
     def __init__(self, fd: int, key_bytes: int, value_bytes: int) -> None:
         self.fd, self._key_bytes, self._value_bytes = fd, key_bytes, value_bytes
+
+    @property
+    def id(self) -> int:
+        """The kernel's number of the map, which no other map gets while the machine runs."""
+        return int(_info(self.fd)[1])
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of *key*, or None."""
@@ -116,6 +121,13 @@ def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> None:
 _INFO: Final = Struct("<6I16s")
 
 
+def _info(fd: int) -> tuple[Any, ...]:
+    """Return the first members of struct bpf_map_info."""
+    info = ctypes.create_string_buffer(_INFO.size)
+    bpf(Command.OBJ_GET_INFO_BY_FD, Struct("<IIQ").pack(fd, _INFO.size, _address(info)))
+    return _INFO.unpack(info.raw)
+
+
 def loaded(name: str, key_bytes: int, value_bytes: int) -> Iterator[Map]:
     """Yield the maps in the kernel that are called *name* and have such keys and values; whoever reads closes their fd.
 
@@ -133,9 +145,7 @@ def loaded(name: str, key_bytes: int, value_bytes: int) -> Iterator[Map]:
             fd = bpf(Command.MAP_GET_FD_BY_ID, Struct("<I").pack(number))
         except FileNotFoundError:  # it has gone meanwhile
             continue
-        info = ctypes.create_string_buffer(_INFO.size)
-        bpf(Command.OBJ_GET_INFO_BY_FD, Struct("<IIQ").pack(fd, _INFO.size, _address(info)))
-        _, _, keys, values, _, _, found = _INFO.unpack(info.raw)
+        _, _, keys, values, _, _, found = _info(fd)
         if (found.rstrip(b"\0").decode(), keys, values) == (name[:15], key_bytes, value_bytes):
             yield Map(fd, key_bytes, value_bytes)
         else:

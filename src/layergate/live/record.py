@@ -5,7 +5,7 @@ One that was left behind, by a process that was killed, is told from a living on
 
     /run/layergate/runs/812.json
     {"pid": 812, "began": 40120, "policy": "/etc/layergate/web.toml", "cgroup": "/", "version": 2,
-     "filters": {"1": "80 is served", "2": "80 is served"}}
+     "flows": 71, "filters": {"1": "80 is served", "2": "80 is served"}}
 """
 
 from __future__ import annotations
@@ -27,19 +27,23 @@ _BEGAN_AT: Final = 19  # of /proc/PID/stat behind the command's name: in ticks s
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A run. *policy*: the file's path, whole; *version*: how often it changed; *filters*: names by run-time id."""
+    """A run. *policy*: the file's path, whole; *version*: how often it changed; *filters*: names by run-time id.
+
+    *flows*: the kernel's number of its map of flows. Ids are a run's own: one found in a map is its run's.
+    """
 
     pid: int
     began: int
     policy: str
     cgroup: str
+    flows: int = 0
     version: int = 1
     filters: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
-    def own(cls, policy_file: str, cgroup: str) -> Self:
+    def own(cls, policy_file: str, cgroup: str, flows: int = 0) -> Self:
         """Return this process' record."""
-        return cls(os.getpid(), began(os.getpid()) or 0, str(Path(policy_file).absolute()), cgroup)
+        return cls(os.getpid(), began(os.getpid()) or 0, str(Path(policy_file).absolute()), cgroup, flows)
 
     def of(self, policy: Policy) -> Self:
         """Return the record with what *policy* has."""
@@ -93,12 +97,3 @@ def read_all(place: Path = PLACE) -> list[Record]:
             if began(record.pid) == record.began:
                 found.append(record)
     return found
-
-
-def filter_names(records: list[Record]) -> dict[int, str]:
-    """Return the names by id that are the same in all *records* that have the id: two runs number for themselves."""
-    names: dict[int, set[str]] = {}
-    for record in records:
-        for number, name in record.filters.items():
-            names.setdefault(number, set()).add(name)
-    return {number: next(iter(told)) for number, told in names.items() if len(told) == 1}

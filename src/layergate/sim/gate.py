@@ -21,6 +21,7 @@ from functools import cache
 from typing import Final
 
 from layergate.ale import Asking, Counter, Crossing, FlowKey, Flows
+from layergate.ale.flows import TCP
 from layergate.engine import NO_COUNTS, Ordered, classify, in_order
 from layergate.kernel.hooks import HOOK_BY_LAYER
 from layergate.model import (
@@ -180,8 +181,9 @@ class Gate:
 
     @contextmanager
     def _counting(self, key: FlowKey) -> Iterator[Asking]:
-        """Have limits judged by this host's counts, for the flow *key*."""
-        asking = self._asking = self.counter.asking(key, self.world.now)
+        """Have limits judged by this host's counts, for the flow *key*: only TCP is counted."""
+        asking = self.counter.asking(key, self.world.now)
+        self._asking = asking if key.protocol == TCP else None
         try:
             yield asking
         finally:

@@ -27,9 +27,10 @@ class Authorised:
     """The flows of all running programs. Use `close` when done; without the privilege, it knows of nothing."""
 
     def __init__(self) -> None:
-        self._maps: list[Map] = []
+        self._maps: dict[int, Map] = {}
         try:
-            self._maps += loaded("lg_flows", layout.FLOW_KEY.size, layout.FLOW.size)
+            for flows in loaded("lg_flows", layout.FLOW_KEY.size, layout.FLOW.size):
+                self._maps[flows.id] = flows
         except OSError:
             self.close()
 
@@ -37,12 +38,15 @@ class Authorised:
         """Whether there is anything to look up."""
         return bool(self._maps)
 
-    def filter_of(self, one: Endpoint, netns_cookie: int) -> int | None:
-        """Return the id of the filter that authorised *one*, None where there is none. Cost: 5 µs a map."""
+    def filter_of(self, one: Endpoint, netns_cookie: int) -> tuple[int, int] | None:
+        """Return the map in which *one* is a flow, by the kernel's number, and the id of the filter that authorised it.
+
+        None where no filter did. Cost: 5 µs a map.
+        """
         if one.protocol != "tcp" or one.has_no_remote:
             return None
         key, local_is_low = flow_key(one, netns_cookie)
-        for flows in self._maps:
+        for place, flows in self._maps.items():
             value = flows.get(key)
             if value is not None:
                 flow = layout.FLOW.unpack(value)
@@ -51,13 +55,13 @@ class Authorised:
                 sides = flow[layout.FLOW_SIDE]
                 width = len(sides) // _SIDES
                 side = layout.SIDE.unpack(sides[number * width : (number + 1) * width])
-                return int(side[layout.SIDE_FILTER]) or None
+                return (place, int(side[layout.SIDE_FILTER])) if side[layout.SIDE_FILTER] else None
         return None
 
     def close(self) -> None:
         """Let go of the maps."""
         while self._maps:
-            os.close(self._maps.pop().fd)
+            os.close(self._maps.popitem()[1].fd)
 
 
 def flow_key(one: Endpoint, netns_cookie: int) -> tuple[bytes, bool]:

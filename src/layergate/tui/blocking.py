@@ -33,7 +33,7 @@ from layergate.model import InputError
 from layergate.policyfile import load_file
 from layergate.tui.model import Request
 
-IN_FORCE_S: Final = 2.0
+IN_FORCE_S: Final = 2.0  # how long to wait for a big policy to be compiled; a small one takes some milliseconds
 LOOK_S: Final = 0.02
 
 
@@ -67,7 +67,7 @@ def add_filters(policy: Path | None, request: Request) -> str:
     text = policy.read_text(encoding="utf-8") if policy.exists() else ""
     added = filter_text(request)
     if added in text:
-        return f"{policy} has these filters already"
+        return f"{_enforced(policy, filter_names(request))}; {policy} has these filters already"
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=policy.parent, suffix=".toml", delete=False) as new:
         new.write(text + added)
     place = Path(new.name)

@@ -194,3 +194,23 @@ def test_what_a_simulated_host_does_not_count_is_refused_by_name() -> None:
     text = scenarios.text("worm-outbound").replace("remotes = 4", "abnormal = 4")
     with pytest.raises(NotSupportedError, match=r"'four endpoints an application'.*does not count 'abnormal'"):
         play(parse(text, "worm.txt"), TableResolver(), version=4, seed=0)
+
+
+def test_only_tcp_is_counted() -> None:
+    text = """# UDP passes a limit.
+host a 10.9.0.1/24 fd09::1/64
+host b 10.9.0.2/24 fd09::2/64
+link a b delay 1ms
+program dig at a app /usr/bin/dig
+program named at b app /usr/sbin/named
+policy b:
+    [[filter]]
+    name = "one at once"
+    layer = "ALE_AUTH_RECV_ACCEPT"
+    action = "block"
+    limit = { per = "remote_address", concurrent = 1 }
+
+named: open S 53
+"""
+    text += "".join(f"dig: send-to C{n} b:53 10\nnamed: receive-from S\n" for n in range(3))
+    assert not blamed(play(parse(text, "udp.txt"), TableResolver(), version=4, seed=0))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from layergate.live.names import SystemResolver
+from layergate.live.record import Record
 from layergate.model import InputError, PolicyError
 from layergate.policyfile import load_file
 from layergate.tui.blocking import add_filters
@@ -55,3 +57,18 @@ def nobody_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_file_the_user_is_told_how_to_name_one() -> None:
     with pytest.raises(InputError, match="--policy FILE"):
         add_filters(None, Request("block remote", (ROW,)))
+
+
+def test_filters_that_stand_in_the_file_already_are_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = tmp_path / "policy.toml"
+    add_filters(policy, Request("block remote", (ROW,)))
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.kill", lambda pid, number: told.append((pid, number)))
+    names = {1: "view: connects to 203.0.113.9", 2: "view: accepts from 203.0.113.9"}
+    run = Record(4711, 1, str(policy), "/", filters=names)
+    monkeypatch.setattr("layergate.live.record.read_all", lambda: [run])
+    said = add_filters(policy, Request("block remote", (ROW,)))
+    assert said.startswith("in force (layergate run, 4711)")
+    assert told == [(4711, signal.SIGHUP)]

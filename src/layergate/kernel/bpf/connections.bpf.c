@@ -43,7 +43,8 @@ static __always_inline void ends_of(struct bpf_sock_ops *ctx, struct lg_packet *
 	}
 }
 
-static __always_inline int on_connecting_with(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie)
+static __always_inline int on_connecting_with(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner,
+					      __u64 netns, __u64 cookie)
 {
 	struct lg_flow *flow;
 
@@ -82,7 +83,8 @@ __noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, _
 	return 1;
 }
 
-static __always_inline int on_established_with(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie, __u32 side)
+static __always_inline int on_established_with(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner,
+					       __u64 netns, __u64 cookie, __u32 side)
 {
 	struct lg_flow *flow;
 	struct lg_side *own;
