@@ -46,6 +46,13 @@ BLOCK: Final = 2
 LAYERS: Final = 99
 LAYER_MASK: Final = 127
 SLOTS: Final = 2
+QUIET_STREAM: Final = 1
+QUIET_PACKETS: Final = 2
+QUIET_WIRE: Final = 4
+SETTLED_OUT: Final = 0
+SETTLED_IN: Final = 1
+SETTLED_WIRE: Final = 2
+SETTLED: Final = 3
 UNITS_DEEP: Final = 6
 CLIENT: Final = 0
 SERVER: Final = 1
@@ -174,13 +181,14 @@ ROW_HARD: Final = 4  # at 13
 ROW_PAD: Final = 5  # at 14
 
 # struct lg_header
-HEADER: Final = Struct("<IIII128I128I")
+HEADER: Final = Struct("<IIIII128I128I")
 HEADER_VERSION: Final = 0  # at 0
 HEADER_APP_TOP: Final = 1  # at 4
 HEADER_UNIT_TOP: Final = 2  # at 8
-HEADER_PAD: Final = 3  # at 12
-HEADER_LAYER_VERSION: Final = slice(4, 132)  # at 16
-HEADER_ROOT: Final = slice(132, 260)  # at 528
+HEADER_QUIET: Final = 3  # at 12
+HEADER_TURN: Final = 4  # at 16
+HEADER_LAYER_VERSION: Final = slice(5, 133)  # at 20
+HEADER_ROOT: Final = slice(133, 261)  # at 532
 
 # struct lg_control
 CONTROL: Final = Struct("<QQIIII")
@@ -204,7 +212,7 @@ EXE_COMPLETE: Final = 1  # at 4
 EXE_NAME: Final = 2  # at 8
 
 # struct lg_owner
-OWNER: Final = Struct("<QQQ6Q2QQQIIIIIIIIHB5s")
+OWNER: Final = Struct("<QQQ6Q2QQQIIIIIIII3I3IHB5s")
 OWNER_COOKIE: Final = 0  # at 0
 OWNER_EXE_INO: Final = 1  # at 8
 OWNER_CGROUP: Final = 2  # at 16
@@ -220,9 +228,11 @@ OWNER_ALE_VERSION: Final = 17  # at 120
 OWNER_NAMES: Final = 18  # at 124
 OWNER_APP: Final = 19  # at 128
 OWNER_UNIT: Final = 20  # at 132
-OWNER_PORT: Final = 21  # at 136
-OWNER_V6: Final = 22  # at 138
-OWNER_PAD: Final = 23  # at 139
+OWNER_SETTLED: Final = slice(21, 24)  # at 136
+OWNER_SETTLED_ON: Final = slice(24, 27)  # at 148
+OWNER_PORT: Final = 27  # at 160
+OWNER_V6: Final = 28  # at 162
+OWNER_PAD: Final = 29  # at 163
 
 # struct lg_flow_key
 FLOW_KEY: Final = Struct("<Q2Q2QHHI")

@@ -17,10 +17,10 @@ from layergate.compile import KERNEL_FIELDS
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.limits import Limits, require_limit, with_places
 from layergate.kernel.maps import Map, make_array, update_array, update_batch
-from layergate.model import NotSupportedError
+from layergate.model import LAYERS, NotSupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from layergate.compile import Compiled
 
@@ -31,6 +31,7 @@ _ACTIVE_AT: Final = 16
 _SEEDED_AT: Final = 20
 _NAMES_AT: Final = 28
 _NAMES_MAX: Final = 0xFFFFFFFF
+_TURNS: Final = 0xFFFFFFFF
 _FIELDS: Final = {name: number for number, name in enumerate(KERNEL_FIELDS)}
 
 
@@ -80,6 +81,7 @@ class Tables:
         self._headers = Map(headers_fd, _NUMBER.size, layout.HEADER.size)
         self._control = control
         self._limits = limits
+        self._turn = 0
 
     def put(self, compiled: Compiled) -> None:
         """Put *compiled* in force, in place of what was.
@@ -109,8 +111,23 @@ class Tables:
         finally:
             for fd in arrays.values():
                 os.close(fd)
-        self._headers.set(_NUMBER.pack(slot), layout.HEADER.pack(compiled.version, *tops, 0, *versions, *roots))
+        self._turn = self._turn % _TURNS + 1
+        facts = (compiled.version, *tops, _quiet(compiled.tables), self._turn)
+        self._headers.set(_NUMBER.pack(slot), layout.HEADER.pack(*facts, *versions, *roots))
         self._control.active = slot
+
+
+def _quiet(asked: Collection[int]) -> int:
+    """Return what is never asked (bits of layout.QUIET_STREAM...), where the layers *asked* have filters."""
+    names = {LAYERS[layer].base.removesuffix("_DISCARD") for layer in asked}
+    stream = "STREAM" in names
+    transport = not names.isdisjoint(("INBOUND_TRANSPORT", "OUTBOUND_TRANSPORT"))
+    wire = transport or not names.isdisjoint(("INBOUND_IPPACKET", "OUTBOUND_IPPACKET"))
+    return (
+        (0 if stream else layout.QUIET_STREAM)
+        | (0 if stream or transport else layout.QUIET_PACKETS)
+        | (0 if wire else layout.QUIET_WIRE)
+    )
 
 
 def require(compiled: Compiled) -> None:

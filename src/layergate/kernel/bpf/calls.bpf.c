@@ -9,6 +9,7 @@
 
 #include "flow.h"
 #include "owner.h"
+#include "settled.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -34,6 +35,11 @@ __noinline int indicate_call(struct call *call, struct lg_owner *owner, __u32 la
 
 	if (!call || !owner)
 		return LG_PERMIT;
+	if (is_unheard(layer)) {
+		owner->filter = 0;
+		owner->counted = 0;
+		return LG_PERMIT;
+	}
 	held = hold_record();
 	if (!held)
 		return LG_PERMIT;
@@ -210,6 +216,7 @@ __noinline int on_connect(struct call *call, struct lg_owner *owner)
 
 	if (!call || !owner)
 		return 1;
+	unsettle(owner);
 	record_owner(owner);
 	if (!(owner->bits & LG_OWNER_BIND_SEEN)) {
 		if (indicate_call(call, owner, LAYER_ALE_BIND_REDIRECT(call->v6), local_known(call),

@@ -395,18 +395,22 @@ __noinline int indicate_at(struct lg_record *r, __u32 layer, __u32 present, stru
 	return action;
 }
 
-/* As indicate_at, and at no cost where the layer has no filters and nobody wants to hear of permits. */
-static __always_inline int indicate(struct lg_record *r, __u32 layer, __u32 present, struct lg_cached *cached)
+/* Whether the layer has no filters, and nobody wants to hear of permits. */
+static __always_inline int is_unheard(__u32 layer)
 {
 	struct lg_header *header;
 	__u32 slot;
 
-	if (config.emit < LG_EMIT_ALL) {
-		header = policy(&slot);
-		if (header && !header->root[layer & LG_LAYER_MASK])
-			return LG_PERMIT;
-	}
-	return indicate_at(r, layer, present, cached);
+	if (config.emit >= LG_EMIT_ALL)
+		return 0;
+	header = policy(&slot);
+	return header && !header->root[layer & LG_LAYER_MASK];
+}
+
+/* As indicate_at, and at no cost where the layer is unheard. */
+static __always_inline int indicate(struct lg_record *r, __u32 layer, __u32 present, struct lg_cached *cached)
+{
+	return is_unheard(layer) ? LG_PERMIT : indicate_at(r, layer, present, cached);
 }
 
 #endif

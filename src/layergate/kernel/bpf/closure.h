@@ -6,24 +6,40 @@
 #define LAYERGATE_CLOSURE_H
 
 #include "flow.h"
+#include "settled.h"
 
-/* `packet` names the ends: as its local end would send it. */
-/* `from` is the state that it leaves: from these a TIME_WAIT stays behind. */
-static __always_inline int on_close_with(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u32 from)
+/* `packet` names the ends: as its local end would send it. `from` is the state that it leaves: from these a TIME_WAIT stays behind. */
+static __always_inline void tell_close(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner, __u64 netns,
+				       struct lg_flow *flow, __u32 side)
 {
-	struct lg_flow *flow = 0;
-	struct lg_side *own;
-	__u32 side = LG_CLIENT, present = KNOWS_FLOW;
+	__u32 present = KNOWS_FLOW;
 
-	if (!packet)
-		return 1;
-	if (from == BPF_TCP_LISTEN) {
+	if (flow) {
+		begin_packet(r, packet, flow, side, 0, netns, side_of(flow, side)->interface);
+		recount(r, flow, side, LG_END_ESTABLISHED);
+	} else {
 		begin_packet(r, packet, 0, LG_SERVER, 0, netns, 0);
 		r->cookie = owner ? owner->cookie : 0;
 		present &= ~(KNOWS(IP_REMOTE_ADDRESS) | KNOWS(IP_REMOTE_PORT));
 		if (is_any(packet->source))
 			present &= ~KNOWS(IP_LOCAL_ADDRESS);
-	} else {
+	}
+	indicate(r, LAYER_ALE_ENDPOINT_CLOSURE(packet->v6), name_owner(r, owner) | present, 0);
+}
+
+__noinline int on_close(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u32 from)
+{
+	struct lg_flow *flow = 0;
+	struct lg_held *held;
+	struct lg_side *own;
+	__u32 side = LG_CLIENT;
+	__u64 counted = 0;
+
+	if (!packet)
+		return 1;
+	if (owner)
+		unsettle(owner);
+	if (from != BPF_TCP_LISTEN) {
 		flow = find_flow(netns, packet, &side);
 		if (!flow)
 			return 1;
@@ -34,20 +50,14 @@ static __always_inline int on_close_with(struct lg_record *r, struct lg_packet *
 		if (from == BPF_TCP_FIN_WAIT1 || from == BPF_TCP_FIN_WAIT2 || from == BPF_TCP_CLOSING)
 			own->bits |= LG_SIDE_TIME_WAIT;
 		flow->changed = bpf_ktime_get_ns();
-		begin_packet(r, packet, flow, side, 0, netns, own->interface);
-		recount(r, flow, side, LG_END_ESTABLISHED);
+		counted = own->counted;
 	}
-	indicate(r, LAYER_ALE_ENDPOINT_CLOSURE(packet->v6), name_owner(r, owner) | present, 0);
-	return 1;
-}
-
-__noinline int on_close(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u32 from)
-{
-	struct lg_held *held = hold_record();
-
+	if (!counted && is_unheard(LAYER_ALE_ENDPOINT_CLOSURE(packet->v6)))
+		return 1;
+	held = hold_record();
 	if (!held)
 		return 1;
-	on_close_with(&held->r, packet, owner, netns, from);
+	tell_close(&held->r, packet, owner, netns, flow, side);
 	let_go(held);
 	return 1;
 }

@@ -8,6 +8,7 @@
 
 #include "closure.h"
 #include "flow.h"
+#include "settled.h"
 #include "stream.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -43,10 +44,10 @@ static __always_inline void ends_of(struct bpf_sock_ops *ctx, struct lg_packet *
 	}
 }
 
-static __always_inline int on_connecting_with(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner,
-					      __u64 netns, __u64 cookie)
+__noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie)
 {
 	struct lg_flow *flow;
+	struct lg_held *held;
 
 	if (!packet)
 		return 1;
@@ -62,33 +63,60 @@ static __always_inline int on_connecting_with(struct lg_record *r, struct lg_pac
 		owner->address[1] = packet->source[1];
 		owner->port = packet->source_port;
 	}
-	begin_packet(r, packet, flow, LG_CLIENT, 0, netns, 0);
-	show_flow(r, owner);
-	if (owner && owner->counted) {
-		r->counted = owner->counted;
-		owner->counted = 0;
-		admit(r, flow, LG_CLIENT, LG_ADD_HALF_OPEN);
-	}
-	return 1;
-}
-
-__noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie)
-{
-	struct lg_held *held = hold_record();
-
+	if (config.emit < LG_EMIT_ALL && !(owner && owner->counted))
+		return 1;
+	held = hold_record();
 	if (!held)
 		return 1;
-	on_connecting_with(&held->r, packet, owner, netns, cookie);
+	begin_packet(&held->r, packet, flow, LG_CLIENT, 0, netns, 0);
+	show_flow(&held->r, owner);
+	if (owner && owner->counted) {
+		held->r.counted = owner->counted;
+		owner->counted = 0;
+		admit(&held->r, flow, LG_CLIENT, LG_ADD_HALF_OPEN);
+	}
 	let_go(held);
 	return 1;
 }
 
-static __always_inline int on_established_with(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner,
-					       __u64 netns, __u64 cookie, __u32 side)
+/* Returns the action. */
+static __always_inline int tell_established(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner,
+					    __u64 netns, struct lg_flow *flow, __u32 side, __u64 cookie)
 {
+	struct lg_side *own = flow ? side_of(flow, side) : 0;
+
+	begin_packet(r, packet, flow, side, 0, netns, own ? own->interface : 0);
+	r->cookie = cookie;
+	r->scalar[LG_FIELD_DIRECTION] = side == LG_SERVER;
+	if (flow)
+		recount(r, flow, side, LG_OPEN);
+	if (indicate(r, LAYER_ALE_FLOW_ESTABLISHED(packet->v6), name_owner(r, owner) | KNOWS_FLOW | KNOWS(DIRECTION),
+		     0) == LG_BLOCK) {
+		ask_reset(r);
+		if (own) {
+			own->filter = r->filter;
+			own->blocked_at = LAYER_ALE_FLOW_ESTABLISHED(packet->v6);
+			__sync_fetch_and_or(&own->bits, LG_SIDE_BLOCKED);
+		}
+		if (owner)
+			unsettle(owner);
+		return LG_BLOCK;
+	}
+	if (own && own->pending) {
+		r->bits |= LG_BIT_INBOUND;
+		indicate_stream(r, flow, 1, own->pending);
+		own->pending = 0;
+	}
+	return LG_PERMIT;
+}
+
+__noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie, __u32 side)
+{
+	struct lg_turn now = turn_now(0);
+	struct lg_side *own = 0;
+	struct lg_held *held;
 	struct lg_flow *flow;
-	struct lg_side *own;
-	__u32 sender = LG_CLIENT, interface = 0;
+	__u32 sender = LG_CLIENT;
 
 	if (!packet)
 		return 1;
@@ -97,43 +125,18 @@ static __always_inline int on_established_with(struct lg_record *r, struct lg_pa
 		own = side_of(flow, side);
 		own->cookie = cookie;
 		own->stream |= LG_STREAM_ESTABLISHED;
-		interface = own->interface;
 	}
-	begin_packet(r, packet, flow, side, 0, netns, interface);
-	r->cookie = cookie;
-	r->scalar[LG_FIELD_DIRECTION] = side == LG_SERVER;
-	if (flow)
-		recount(r, flow, side, LG_OPEN);
-	if (indicate(r, LAYER_ALE_FLOW_ESTABLISHED(packet->v6), name_owner(r, owner) | KNOWS_FLOW | KNOWS(DIRECTION),
-		     0) == LG_BLOCK) {
-		ask_reset(r);
-		if (flow) {
-			own = side_of(flow, side);
-			own->bits |= LG_SIDE_BLOCKED;
-			own->filter = r->filter;
-			own->blocked_at = LAYER_ALE_FLOW_ESTABLISHED(packet->v6);
-		}
-		return 1;
+	if (!is_unheard(LAYER_ALE_FLOW_ESTABLISHED(packet->v6)) || !own || own->counted || own->pending) {
+		held = hold_record();
+		if (!held)
+			return 1;
+		tell_established(&held->r, packet, owner, netns, flow, side, cookie);
+		let_go(held);
 	}
-	if (flow) {
-		own = side_of(flow, side);
-		if (own->pending) {
-			r->bits |= LG_BIT_INBOUND;
-			indicate_stream(r, flow, 1, own->pending);
-			own->pending = 0;
-		}
-	}
-	return 1;
-}
-
-__noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie, __u32 side)
-{
-	struct lg_held *held = hold_record();
-
-	if (!held)
-		return 1;
-	on_established_with(&held->r, packet, owner, netns, cookie, side);
-	let_go(held);
+	/* Nothing is asked of its packets: the first need not be looked at either. */
+	if (own && owner && side == LG_SERVER && now.quiet & LG_QUIET_PACKETS &&
+	    own->ale_version == layer_version(LAYER_ALE_AUTH_RECV_ACCEPT(packet->v6)))
+		settle(owner, own, LG_SETTLED_IN, now);
 	return 1;
 }
 

@@ -60,6 +60,18 @@
 #define LG_LAYERS 99
 #define LG_LAYER_MASK 127
 #define LG_SLOTS 2
+
+/* What a version of the policy never asks: of a stream; of a packet at its socket; of a packet at its interface. */
+#define LG_QUIET_STREAM 1
+#define LG_QUIET_PACKETS 2
+#define LG_QUIET_WIRE 4
+
+/* Where packets of a socket are settled (settled.h). */
+#define LG_SETTLED_OUT 0
+#define LG_SETTLED_IN 1
+#define LG_SETTLED_WIRE 2
+#define LG_SETTLED 3
+
 #define LG_UNITS_DEEP 6
 
 /* Sides of a flow. */
@@ -222,7 +234,8 @@ struct lg_header {
 	__u32 version;
 	__u32 app_top; /* no application that these tables name has a greater number; nor has a unit */
 	__u32 unit_top;
-	__u32 pad;
+	__u32 quiet; /* LG_QUIET_* */
+	__u32 turn; /* counts what was put in force; never 0 */
 	__u32 layer_version[128]; /* by layer; as many as a mask bounds (LG_LAYER_MASK) */
 	__u32 root[128]; /* the step that a walk begins at, 0: the layer has no filters */
 };
@@ -266,6 +279,8 @@ struct lg_owner {
 	__u32 names; /* lg_control.names when app and unit were looked up, 0: not yet */
 	__u32 app; /* their numbers in the policy, 0: it does not name them */
 	__u32 unit;
+	__u32 settled[3]; /* by LG_SETTLED_*: the turn of the policy in which every packet passes, 0: none */
+	__u32 settled_on[3]; /* the only interface on which they do, 0: any */
 	__u16 port;
 	__u8 v6;
 	__u8 pad[5];

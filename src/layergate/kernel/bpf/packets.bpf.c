@@ -7,6 +7,7 @@
 #include <bpf/bpf_endian.h>
 
 #include "flow.h"
+#include "settled.h"
 #include "stream.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -48,8 +49,10 @@ static __always_inline int reauthorize(struct lg_record *r, struct lg_flow *flow
 	action = indicate(r, layer, present, 0);
 	own->filter = r->filter;
 	if (action == LG_BLOCK) {
-		own->bits |= LG_SIDE_BLOCKED;
 		own->blocked_at = layer;
+		__sync_fetch_and_or(&own->bits, LG_SIDE_BLOCKED);
+		if (owner)
+			unsettle(owner);
 		ask_reset(r);
 	} else if (r->counted) {
 		admit(r, flow, side, LG_ADD_ESTABLISHED);
@@ -161,21 +164,16 @@ __noinline int on_egress(struct lg_record *r, struct lg_packet *packet, struct l
 	return 1;
 }
 
-static __always_inline int egress(struct __sk_buff *skb, struct lg_record *r)
+static __always_inline int egress(struct __sk_buff *skb, struct bpf_sock *sk, struct lg_owner *owner, struct lg_turn now,
+				  struct lg_record *r)
 {
-	struct bpf_sock *sk = skb->sk;
 	struct lg_packet packet = {};
-	struct lg_owner *owner;
 	struct lg_flow *flow;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT, reconciled = 0, late = 0;
 	__u64 netns;
 
-	if (!sk || !parse(skb, &packet))
-		return 1;
-	sk = bpf_sk_fullsock(sk);
-	/* The kernel's own sockets (RST, TIME_WAIT) are left to tcx. */
-	if (!sk || sk->protocol != TCP || sk->type != STREAM_SOCKET)
+	if (!parse(skb, &packet))
 		return 1;
 	netns = bpf_get_netns_cookie(skb);
 	/* Local and remote are the socket's, not the packet's: its destination may be rewritten by now. */
@@ -191,19 +189,18 @@ static __always_inline int egress(struct __sk_buff *skb, struct lg_record *r)
 		flow = late_flow(skb, netns, &packet, 0, &sender);
 		late = 1;
 	}
-	owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
 	if (flow) {
 		own = side_of(flow, sender);
 		if (!own->cookie && !(packet.flags & SYN))
 			own->cookie = bpf_get_socket_cookie(skb);
 		own->bits |= LG_SIDE_OURS | LG_SIDE_HAS_SOCKET;
-		own->interface = skb->ifindex;
+		own->interface = now.interface;
 		/* A connection older than we are is established. */
 		if (late && !(packet.flags & SYN))
 			own->stream |= LG_STREAM_ESTABLISHED;
 		reconciled = packet.flags & RST ? 0 : bytes_reconciled(own, sk);
 	}
-	begin_packet(r, &packet, flow, sender, 0, netns, skb->ifindex);
+	begin_packet(r, &packet, flow, sender, 0, netns, now.interface);
 	if (flow && late)
 		show_flow(r, owner);
 	if (flow && reconciled)
@@ -212,18 +209,34 @@ static __always_inline int egress(struct __sk_buff *skb, struct lg_record *r)
 		/* No room to remember the flow: decide each packet for itself. */
 		return indicate(r, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 0) == LG_PERMIT;
 	}
-	return passed(on_egress(r, &packet, flow, owner));
+	late = passed(on_egress(r, &packet, flow, owner));
+	if (late && owner && !(packet.flags & RST) && sk->state != BPF_TCP_LISTEN)
+		settle(owner, side_of(flow, sender), LG_SETTLED_OUT, now);
+	return late;
 }
 
 SEC("cgroup_skb/egress")
 int lg_egress(struct __sk_buff *skb)
 {
-	struct lg_held *held = hold_record();
+	struct lg_turn now = turn_now(*(volatile __u32 *)&skb->ifindex);
+	struct bpf_sock *sk = skb->sk;
+	struct lg_owner *owner;
+	struct lg_held *held;
 	int passes;
 
+	if (!sk)
+		return 1;
+	sk = bpf_sk_fullsock(sk);
+	/* The kernel's own sockets (RST, TIME_WAIT) are left to tcx. */
+	if (!sk || sk->protocol != TCP || sk->type != STREAM_SOCKET)
+		return 1;
+	owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
+	if (owner && is_settled(owner, LG_SETTLED_OUT, now))
+		return 1;
+	held = hold_record();
 	if (!held)
 		return 1;
-	passes = egress(skb, &held->r);
+	passes = egress(skb, sk, owner, now, &held->r);
 	let_go(held);
 	return passed(passes);
 }
@@ -304,17 +317,16 @@ __noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct 
 	return 1;
 }
 
-static __always_inline int ingress(struct __sk_buff *skb, struct lg_record *r)
+static __always_inline int ingress(struct __sk_buff *skb, __u32 listening, struct lg_owner *owner, struct lg_turn now,
+				   struct lg_record *r)
 {
-	struct bpf_sock *sk = skb->sk;
 	struct lg_packet packet = {};
-	struct lg_owner *owner = 0;
 	struct lg_flow *flow;
 	struct lg_side *own;
-	__u32 sender = LG_CLIENT, side, listening, late = 0;
+	__u32 sender = LG_CLIENT, side, late = 0;
 	__u64 netns;
 
-	if (!sk || !parse(skb, &packet))
+	if (!parse(skb, &packet))
 		return 1;
 	netns = bpf_get_netns_cookie(skb);
 	flow = find_flow(netns, &packet, &sender);
@@ -328,10 +340,6 @@ static __always_inline int ingress(struct __sk_buff *skb, struct lg_record *r)
 		late = 1;
 	}
 	side = sender == LG_CLIENT ? LG_SERVER : LG_CLIENT;
-	listening = sk->state == BPF_TCP_LISTEN || sk->state == BPF_TCP_NEW_SYN_RECV;
-	sk = bpf_sk_fullsock(sk);
-	if (sk)
-		owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
 	if (flow) {
 		own = side_of(flow, side);
 		if (!listening) {
@@ -342,9 +350,9 @@ static __always_inline int ingress(struct __sk_buff *skb, struct lg_record *r)
 				own->stream |= LG_STREAM_ESTABLISHED;
 		}
 		own->bits |= LG_SIDE_OURS | LG_SIDE_HAS_SOCKET;
-		own->interface = skb->ifindex;
+		own->interface = now.interface;
 	}
-	begin_packet(r, &packet, flow, side, 1, netns, skb->ifindex);
+	begin_packet(r, &packet, flow, side, 1, netns, now.interface);
 	if (flow && late)
 		show_flow(r, owner);
 	if (!flow) {
@@ -359,18 +367,33 @@ static __always_inline int ingress(struct __sk_buff *skb, struct lg_record *r)
 	/* What a limit keeps out leaves nothing behind. */
 	if (!late && r->count && packet.flags & SYN)
 		drop_flow(netns, &packet);
+	else if (late && owner && !listening && !(packet.flags & RST))
+		settle(owner, side_of(flow, side), LG_SETTLED_IN, now);
 	return late;
 }
 
 SEC("cgroup_skb/ingress")
 int lg_ingress(struct __sk_buff *skb)
 {
-	struct lg_held *held = hold_record();
+	struct lg_turn now = turn_now(*(volatile __u32 *)&skb->ifindex);
+	struct bpf_sock *sk = skb->sk;
+	struct lg_owner *owner = 0;
+	struct lg_held *held;
+	__u32 listening;
 	int passes;
 
+	if (!sk)
+		return 1;
+	listening = sk->state == BPF_TCP_LISTEN || sk->state == BPF_TCP_NEW_SYN_RECV;
+	sk = bpf_sk_fullsock(sk);
+	if (sk)
+		owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
+	if (owner && is_settled(owner, LG_SETTLED_IN, now))
+		return 1;
+	held = hold_record();
 	if (!held)
 		return 1;
-	passes = ingress(skb, &held->r);
+	passes = ingress(skb, listening, owner, now, &held->r);
 	let_go(held);
 	return passed(passes);
 }

@@ -11,6 +11,7 @@
 #include <bpf/bpf_endian.h>
 
 #include "flow.h"
+#include "settled.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -128,16 +129,23 @@ static __noinline struct lg_flow *on_syn(struct __sk_buff *skb, struct lg_packet
 	return flow;
 }
 
-static __always_inline int ingress(struct __sk_buff *skb, struct lg_record *r)
+/* Whether the transport layer lets in what is decided by `cached`. */
+static __always_inline int is_permitted(const struct lg_cached *cached, int v6)
 {
-	struct lg_packet packet = {};
+	__u32 layer = LAYER_INBOUND_TRANSPORT(v6);
+
+	return is_unheard(layer) || (cached && cached->action == LG_PERMIT && cached->version == layer_version(layer));
+}
+
+static __always_inline int ingress(struct __sk_buff *skb, struct lg_packet *parsed, struct lg_passing *passing,
+				   struct lg_turn now, struct lg_record *r)
+{
+	struct lg_packet packet = *parsed;
 	struct lg_flow *flow, *aliased;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT, side;
 	int whose = NOBODY;
 
-	if (!parse(skb, &packet))
-		return TCX_NEXT;
 	flow = find_flow(config.netns, &packet, &sender);
 	/* An answer to what NAT rewrote; the tuple on the wire may be a flow too, of its other end on this host. */
 	if ((packet.flags & (SYN | ACK)) != SYN &&
@@ -188,18 +196,32 @@ static __always_inline int ingress(struct __sk_buff *skb, struct lg_record *r)
 			return TCX_DROP;
 		}
 	}
+	/* Its socket's hook has permitted such packets too: they pass also when a TIME_WAIT takes them. */
+	if (passing && now.turn && !(packet.flags & SYN) && is_permitted(cached_of(flow, side, LG_CACHE_IN_TRANSPORT), packet.v6))
+		let_pass(passing, parsed, now);
 	return TCX_NEXT;
 }
 
 SEC("tc")
 int lg_tcx_ingress(struct __sk_buff *skb)
 {
-	struct lg_held *held = hold_record();
+	struct lg_turn now = turn_now(*(volatile __u32 *)&skb->ifindex);
+	struct lg_passing *passing;
+	struct lg_packet packet = {};
+	struct lg_held *held;
 	int does;
 
+	if (!parse(skb, &packet))
+		return TCX_NEXT;
+	if (now.quiet & LG_QUIET_WIRE && !(packet.flags & SYN) && !config.interface)
+		return TCX_NEXT;
+	passing = place_of(&packet);
+	if (passing && now.turn && !(packet.flags & SYN) && is_passing(passing, &packet, now))
+		return TCX_NEXT;
+	held = hold_record();
 	if (!held)
 		return TCX_NEXT;
-	does = ingress(skb, &held->r);
+	does = ingress(skb, &packet, passing, now, &held->r);
 	let_go(held);
 	return does;
 }
@@ -228,19 +250,16 @@ static __noinline struct lg_flow *find_by_socket(struct bpf_sock *sk, struct lg_
 	return flow;
 }
 
-SEC("tc")
-int lg_tcx_egress(struct __sk_buff *skb)
+static __always_inline int egress(struct __sk_buff *skb, struct lg_packet *parsed, struct lg_owner *owner,
+				  struct lg_turn now, struct lg_record *r)
 {
 	struct bpf_sock *sk = skb->sk, *full;
-	struct lg_packet packet = {};
-	struct lg_record r = {};
+	struct lg_packet packet = *parsed;
 	struct lg_flow *flow = 0;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT;
 	int shown = 0, asked = 0, ours = 0;
 
-	if (!parse(skb, &packet))
-		return TCX_NEXT;
 	/* A segment of a socket of the cgroup: its hook has shown the transport layer. A SYN-ACK has its request's. */
 	if (sk) {
 		asked = sk->state == BPF_TCP_NEW_SYN_RECV;
@@ -250,6 +269,7 @@ int lg_tcx_egress(struct __sk_buff *skb)
 			flow = find_by_socket(sk, &packet, &sender);
 			/* A SYN-ACK: the cgroup's hook, which knows its listener only, has left it to us. */
 			asked = 0;
+			owner = 0; /* what keeps the alias must see each packet */
 		}
 	}
 	if (!flow)
@@ -274,23 +294,56 @@ int lg_tcx_egress(struct __sk_buff *skb)
 	own = side_of(flow, sender);
 	if (!(own->bits & LG_SIDE_OURS))
 		return TCX_NEXT;
-	begin_packet(&r, &packet, flow, sender, 0, config.netns, skb->ifindex);
+	begin_packet(r, &packet, flow, sender, 0, config.netns, skb->ifindex);
 	if (!shown) {
 		if (packet.flags & RST && own->bits & LG_SIDE_STEALTH) {
 			own->bits &= ~LG_SIDE_STEALTH;
 			flow->own_drops++;
 			return TCX_DROP;
 		}
-		if (indicate(&r, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET,
+		if (indicate(r, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET,
 			     cached_of(flow, sender, LG_CACHE_OUT_TRANSPORT)) == LG_BLOCK) {
 			flow->own_drops++;
 			return TCX_DROP;
 		}
 	}
-	if (indicate(&r, LAYER_OUTBOUND_IPPACKET(packet.v6), KNOWS_PACKET, cached_of(flow, sender, LG_CACHE_OUT_IPPACKET)) ==
+	if (indicate(r, LAYER_OUTBOUND_IPPACKET(packet.v6), KNOWS_PACKET, cached_of(flow, sender, LG_CACHE_OUT_IPPACKET)) ==
 	    LG_BLOCK) {
 		flow->own_drops++;
 		return TCX_DROP;
 	}
+	if (owner && shown && ours && now.turn && !(packet.flags & (SYN | RST)) && sk->state != BPF_TCP_LISTEN)
+		stamp(owner, LG_SETTLED_WIRE, now.turn, now.interface);
 	return TCX_NEXT;
+}
+
+SEC("tc")
+int lg_tcx_egress(struct __sk_buff *skb)
+{
+	struct lg_turn now = turn_now(*(volatile __u32 *)&skb->ifindex);
+	struct bpf_sock *sk = skb->sk;
+	struct lg_packet packet = {};
+	struct lg_owner *owner = 0;
+	struct lg_held *held;
+	int does;
+
+	if (sk)
+		sk = bpf_sk_fullsock(sk);
+	if (sk)
+		owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
+	if (owner && is_settled(owner, LG_SETTLED_WIRE, now))
+		return TCX_NEXT;
+	if (!parse(skb, &packet))
+		return TCX_NEXT;
+	if (now.quiet & LG_QUIET_WIRE && !(packet.flags & SYN) && !config.interface) {
+		if (sk && owner && sk->state != BPF_TCP_LISTEN)
+			stamp(owner, LG_SETTLED_WIRE, now.turn, 0);
+		return TCX_NEXT;
+	}
+	held = hold_record();
+	if (!held)
+		return TCX_NEXT;
+	does = egress(skb, &packet, owner, now, &held->r);
+	let_go(held);
+	return does;
 }
