@@ -19,7 +19,7 @@ from bench.place import Place
 from layergate.cli.run import POLL_S, QUIET_RING_BYTES
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.libbpf import BpfObject, Command, bpf
-from layergate.kernel.loader import CGROUP_PROGRAMS, RING_BYTES, TCX_PROGRAMS, TRACING_PROGRAMS
+from layergate.kernel.loader import CGROUP_PROGRAMS, RING_BYTES, TCX_PROGRAMS, tracing_programs
 from layergate.live.session import Scope, Session
 from layergate.model import Policy
 from layergate.policyfile import TableResolver, load_text
@@ -128,7 +128,8 @@ def _noop(place: Place, leave: ExitStack) -> Attached:
         fields = (0, fd) if command is Command.RAW_TRACEPOINT_OPEN else (fd, *values)
         leave.callback(os.close, bpf(command, struct.pack(form, *fields)))
 
-    for name in TRACING_PROGRAMS:
+    # A run that tells of blocks alone has no program where drops by others are told.
+    for name in tracing_programs(layout.EMIT_BLOCKS):
         link(name, Command.RAW_TRACEPOINT_OPEN, "<QI")
     for name, attach in CGROUP_PROGRAMS.items():
         link(name, Command.LINK_CREATE, "<IIII", place.cgroup.fd, attach, 0)

@@ -26,8 +26,8 @@ def flow(remote: int, port: int, *, cookie: int, counted: int) -> tuple[bytes, b
     # The server's address is the lower one, so the client, side 0, is the higher end.
     key = layout.FLOW_KEY.pack(1, 0, SERVER, 0, remote, port, 40000, 0)
     client = bytes(layout.SIDE.size)
-    server = layout.SIDE.pack(cookie, 0, layout.SIDE_OURS, 0, 0, 0, 0, 0, 0, 0, counted, 0, 77)
-    return key, layout.FLOW.pack(9, 0, 0, 0, 0, 0, client + server, bytes(288))
+    server = layout.SIDE.pack(cookie, 0, counted, 0, 77, 0, 0, 0, 0, 0, layout.SIDE_OURS, 0, 0)
+    return key, layout.FLOW.pack(9, 0, 0, 0, 0, 0, client + server)
 
 
 def cookies(key: Key, value: tuple[int, ...], *flows: tuple[bytes, bytes]) -> list[int]:

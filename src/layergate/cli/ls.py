@@ -18,7 +18,7 @@ from layergate.live import record
 from layergate.model import InputError
 from layergate.sockets import columns as all_columns
 from layergate.sockets import namespaces, plain, table
-from layergate.sockets.authorised import Authorised
+from layergate.sockets.authorised import authorised
 from layergate.sockets.changes import changes
 from layergate.sockets.columns import Column
 from layergate.sockets.endpoint import Endpoint
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = table.read(question, chosen)
     needs_filters = arguments.json or wanted.needs_filters or any(column.needs_filters for column in shown)
     if needs_filters or (order is not None and order.needs_filters):
-        tell_filters(found.endpoints, chosen)
+        tell_filters(found.endpoints)
     endpoints = only(found.endpoints, wanted)
     if order is not None:
         endpoints.sort(key=order.key, reverse=descending)  # type: ignore[arg-type]
@@ -115,25 +115,14 @@ def _print_plain(question: table.Question) -> int:
     return 0
 
 
-def tell_filters(endpoints: Sequence[Endpoint], chosen: Sequence[namespaces.Place]) -> None:
+def tell_filters(endpoints: Sequence[Endpoint]) -> None:
     """Tell *endpoints* which filter authorised each, of those that a running `run` or `trace` knows."""
-    authorised = Authorised()
-    try:
-        if not authorised:
-            return
-        names = {one.flows: one.filters for one in record.read_all()}
-        cookies = {}
-        for place in chosen:
-            namespace = place.open()
-            cookies[place.name] = namespace.cookie
-            namespace.close()
-        for one in endpoints:
-            by = authorised.filter_of(one, cookies[one.namespace])
-            if by is not None:
-                flows, one.filter = by
-                one.filter_name = names.get(flows, {}).get(one.filter)
-    finally:
-        authorised.close()
+    found = authorised()
+    names = {one.owners: one.filters for one in record.read_all()} if found else {}
+    for one in endpoints if found else ():
+        if one.protocol == "tcp" and not one.has_no_remote and one.cookie in found:
+            owners, one.filter = found[one.cookie]
+            one.filter_name = names.get(owners, {}).get(one.filter)
 
 
 def _columns(arguments: argparse.Namespace) -> tuple[Column, ...]:
@@ -197,7 +186,7 @@ def _watch(before: Sequence[Endpoint], arguments: argparse.Namespace, how: _Watc
         time.sleep(arguments.interval)
         read = table.read(how.question, places(arguments)).endpoints
         if arguments.json or how.wanted.needs_filters or any(column.needs_filters for column in how.shown):
-            tell_filters(read, places(arguments))
+            tell_filters(read)
         now = only(read, how.wanted)
         for change in changes(before, now):
             one = change.endpoint

@@ -11,7 +11,8 @@ Structure. Four stages, each a module:
 2. `entries`: a filter is a conjunction over words: a box, and clauses for what no box says.
 3. `groups`, `trees`, `cuts`: entries are split by a field that they are narrow in, a tree each; nodes cut or split the
    range of a word; an entry that holds for all of a node's region hides what is heard after it there.
-4. `leaves`, `steps`: trees and tests are steps of 16 bytes in one array; a second array has a row a filter.
+4. `leaves`, `steps`: trees and tests are steps of 16 bytes in one array; a second array has a row a filter. `native` does
+   3 and 4 in machine code, for large sets.
 
 All sublayers of a layer share the walk: filters are numbered through in the order in which they are heard (heavy
 sublayers first), a leaf has them in that order, a match skips the rest of its sublayer, and the walk keeps the least
@@ -66,9 +67,12 @@ Vijaykumar, "EffiCuts", 2010; Daly et al., "TupleMerge", 2019; Gupta, "Algorithm
 from __future__ import annotations
 
 import errno
+import sys
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from layergate.compile import updates
 from layergate.compile.entries import Entry, entries_of
@@ -81,6 +85,10 @@ from layergate.engine import NO_CALLOUTS, Callouts, Invocation, in_order
 from layergate.engine.callouts import result_of, unasked
 from layergate.model import Action, Filter, Indication, Layer, NotSupportedError, Policy, Response
 from layergate.model.limits import LIMITS_MAX
+
+
+NATIVE_FROM: Final = 2000  # entries: what building in machine code is worth where Numba is at work already
+NATIVE_ALONE_FROM: Final = 30_000  # and where it would have to be loaded for this alone
 
 
 def compile_policy(
@@ -182,16 +190,17 @@ def _prepared(layer: Layer, heard: Sequence[tuple[int, Filter]], names: Names, c
             result.removed.append(Removed(item, "no value can meet its conditions"))
             continue
         # What means the same as something heard before in its sublayer is never heard.
-        fresh = [entry for entry in made if entry.meaning not in known]
+        meanings = [entry.meaning for entry in made]
+        hiders = {known[meaning] for meaning in meanings if meaning in known}
+        fresh = [entry for entry, meaning in zip(made, meanings, strict=True) if meaning not in known]
         if not fresh:
-            rows = sorted({known[entry.meaning] for entry in made})
-            result.removed.append(Removed(item, HIDDEN, tuple(result.filters[row] for row in rows)))
+            result.removed.append(Removed(item, HIDDEN, tuple(result.filters[row] for row in sorted(hiders))))
             continue
-        for entry in made:
-            if entry.meaning in known:
-                result.hides.setdefault(known[entry.meaning], set()).add(len(result.filters))
+        for hider in hiders:
+            result.hides.setdefault(hider, set()).add(len(result.filters))
         if not asks and item.limit is None:
-            known |= {entry.meaning: len(result.filters) for entry in fresh}
+            for meaning in meanings:
+                known.setdefault(meaning, len(result.filters))
         result.entries += fresh
         result.filters.append(item)
         if item.limit:
@@ -262,7 +271,13 @@ def _built(entries: Sequence[Entry], layout: Layout, *, as_list: bool) -> Built:
     if as_list:
         return Builder(entries, tops, leaf_entries=len(entries)).build([("", list(range(len(entries))))])
     words = {slot.field: slot.words for slot in layout.slots.values() if slot.words}
-    return Builder(entries, tops).build(partition(entries, words, tops))
+    groups = partition(entries, words, tops)
+    if len(entries) >= (NATIVE_FROM if "numba" in sys.modules else NATIVE_ALONE_FROM):
+        with suppress(NotSupportedError):  # without Numba plain Python does the same
+            from layergate.compile import native  # noqa: PLC0415 (it takes half a second)
+
+            return native.build(entries, tops, groups)
+    return Builder(entries, tops).build(groups)
 
 
 def _said(item: Filter, callouts: Callouts) -> tuple[Action, bool, bool] | None:

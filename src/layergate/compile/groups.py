@@ -31,9 +31,15 @@ def partition(
     words is looked at by its first word, or by the upper half of them. The field that tells most apart comes first,
     and takes what is narrow in it.
     """
+    spans: dict[int, list[tuple[int, int, int]]] = {}
+    for place, entry in enumerate(entries):
+        for word, low, high in entry.box:
+            spans.setdefault(word, []).append((place, low, high))
+        for word, low, high in entry.hull:
+            spans.setdefault(word, []).append((place, low, high))
     narrow = {}
     for name, own in words.items():
-        variants = [_narrow(entries, own[:count], tops) for count in range(1, max(1, len(own) // 2) + 1)]
+        variants = [_narrow(spans, own[:count], tops) for count in range(1, max(1, len(own) // 2) + 1)]
         narrow[name] = max(variants, key=_worth)
     groups: list[tuple[str, list[int]]] = []
     least = max(GROUP_MIN, len(entries) // 64)
@@ -57,15 +63,22 @@ def partition(
 
 
 def _narrow(
-    entries: Sequence[Entry], leading: tuple[int, ...], tops: Mapping[int, int]
-) -> dict[int, tuple[tuple[int, int, int], ...]]:
-    """Return the entries that are narrow in the words *leading*, by place, with their ranges there."""
-    limit = dict.fromkeys(leading, 0) | {leading[-1]: tops.get(leading[-1], FULL) >> NARROW_BITS}
-    found = {}
-    for place, entry in enumerate(entries):
-        spans = [span for span in (*entry.box, *entry.hull) if span[2] - span[1] <= limit.get(span[0], -1)]
-        if len(spans) >= len(limit):
-            found[place] = tuple(spans)
+    spans: Mapping[int, Sequence[tuple[int, int, int]]], leading: tuple[int, ...], tops: Mapping[int, int]
+) -> dict[int, tuple[tuple[int, int], ...]]:
+    """Return the entries that are narrow in the words *leading*, by place, with their ranges there.
+
+    *spans*: by word, (entry, low, high). Narrow: one value of each word, and of the last a small part.
+    """
+    found: dict[int, tuple[tuple[int, int], ...]] = {}
+    for number, word in enumerate(leading):
+        width = 0 if word != leading[-1] else tops.get(word, FULL) >> NARROW_BITS
+        here: dict[int, tuple[tuple[int, int], ...]] = {}
+        for place, low, high in spans.get(word, ()):
+            if high - low <= width:
+                before = here.get(place) or (found.get(place) if number else ())
+                if before is not None:
+                    here[place] = (*before, (low, high))
+        found = here
     return found
 
 

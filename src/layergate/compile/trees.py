@@ -119,7 +119,7 @@ class Builder:
                 aside = sorted({*self._aside, *(rest[1] if rest else ())})
                 todo = [group for group in todo if group is not rest]
                 todo.append(("", aside))
-        return Built(self.steps, self._chain(roots), self.trees, self._hides, self._leaves.placed)
+        return Built(self.steps, chained(self.steps, roots), self.trees, self._hides, self._leaves.placed)
 
     def _tree(self, name: str, members: list[int], *, may_put_aside: bool) -> tuple[int, int]:
         """Make the tree of *members*; return its root's place and the place behind it."""
@@ -147,13 +147,6 @@ class Builder:
         self._alike.clear()
         self.trees.append(TreeFacts(name, len(members), copies, count, depth, widest, longest + 2))
         return root, codes
-
-    def _chain(self, roots: list[tuple[int, int]]) -> int:
-        """Let the trees be walked by their least code: what a tree can't better is passed over. Returns the first."""
-        order = [place for place, _ in sorted(roots, key=lambda root: root[1])]
-        for place, following in zip(order, (*order[1:], 0), strict=False):
-            self.steps[4 * place + 2] = following
-        return order[0] if order else 0
 
     def _reserve(self, count: int) -> int:
         place = len(self.steps) // 4
@@ -362,3 +355,14 @@ class Builder:
                 (1, above, (threshold + 1, bounds[1])),
             )
         ]
+
+
+def chained(steps: list[int], roots: Iterable[tuple[int, int]]) -> int:
+    """Let trees (root's step, least code) be walked by their least code, for what a tree can't better is passed over.
+
+    Returns the first.
+    """
+    order = [place for place, _ in sorted(roots, key=lambda root: root[1])]
+    for place, following in zip(order, (*order[1:], 0), strict=False):
+        steps[4 * place + 2] = following
+    return order[0] if order else 0

@@ -8,6 +8,7 @@ Source: kernel/bpf/bpf_iter.c; Documentation/bpf/bpf_iterators.rst.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 from pathlib import Path
@@ -20,10 +21,15 @@ OBJECT: Final = Path(__file__).parent / "objects" / "owners.bpf.o"
 _READ_BYTES: Final = 1 << 20
 
 
-def run(program: int) -> bytes:
-    """Run the iterator *program*, a file descriptor, to its end; return what it wrote. Raises NotSupportedError."""
+def run(program: int, over: int | None = None) -> bytes:
+    """Run the iterator *program* to its end, *over* a map where it is one over maps (both by file descriptor).
+
+    Returns what it wrote. Raises NotSupportedError.
+    """
+    info = ctypes.create_string_buffer(struct.pack("<I", over), 4) if over is not None else None
+    at = (ctypes.addressof(info), len(info)) if info is not None else (0, 0)
     try:
-        link = bpf(Command.LINK_CREATE, struct.pack("<IIII", program, 0, Attach.TRACE_ITER, 0))
+        link = bpf(Command.LINK_CREATE, struct.pack("<IIIIQI", program, 0, Attach.TRACE_ITER, 0, *at))
         try:
             walk = bpf(Command.ITER_CREATE, struct.pack("<II", link, 0))
         finally:

@@ -49,6 +49,7 @@ SLOTS: Final = 2
 QUIET_STREAM: Final = 1
 QUIET_PACKETS: Final = 2
 QUIET_WIRE: Final = 4
+QUIET_FLOWS: Final = 8
 SETTLED_OUT: Final = 0
 SETTLED_IN: Final = 1
 SETTLED_WIRE: Final = 2
@@ -71,6 +72,7 @@ BIT_V6: Final = 4
 OWNER_BIND_SEEN: Final = 1
 OWNER_ASSIGNED: Final = 2
 OWNER_CHILD: Final = 4
+OWNER_FLOWLESS: Final = 8
 OWNER_LISTEN_DENIED: Final = 16
 OWNER_SEEDED: Final = 32
 SIDE_OURS: Final = 1
@@ -89,13 +91,6 @@ STREAM_IN_KNOWN: Final = 2
 STREAM_ESTABLISHED: Final = 4
 STREAM_PENDING: Final = 8
 STREAM_FIN: Final = 16
-CACHE_OUT_TRANSPORT: Final = 0
-CACHE_IN_TRANSPORT: Final = 1
-CACHE_OUT_IPPACKET: Final = 2
-CACHE_IN_IPPACKET: Final = 3
-CACHE_OUT_STREAM: Final = 4
-CACHE_IN_STREAM: Final = 5
-CACHES: Final = 6
 LIMITS: Final = 64
 LIMITS_OF_LAYER: Final = 32
 LIMIT_ROWS: Final = 6336
@@ -256,42 +251,31 @@ ADDRESS_ADDRESS: Final = slice(1, 3)  # at 8
 ADDRESS_V6: Final = 3  # at 24
 ADDRESS_PAD: Final = 4  # at 28
 
-# struct lg_cached
-CACHED: Final = Struct("<QIIHBBI")
-CACHED_FILTER: Final = 0  # at 0
-CACHED_VERSION: Final = 1  # at 8
-CACHED_INTERFACE: Final = 2  # at 12
-CACHED_SUBLAYER: Final = 3  # at 16
-CACHED_ACTION: Final = 4  # at 18
-CACHED_HARD: Final = 5  # at 19
-CACHED_PAD: Final = 6  # at 20
-
 # struct lg_side
-SIDE: Final = Struct("<QQIIIIIIIIQQQ")
+SIDE: Final = Struct("<QQQQQIIIIIHBB")
 SIDE_COOKIE: Final = 0  # at 0
 SIDE_FILTER: Final = 1  # at 8
-SIDE_BITS: Final = 2  # at 16
-SIDE_ALE_VERSION: Final = 3  # at 20
-SIDE_NEXT_OUT: Final = 4  # at 24
-SIDE_NEXT_IN: Final = 5  # at 28
-SIDE_STREAM: Final = 6  # at 32
-SIDE_PENDING: Final = 7  # at 36
-SIDE_INTERFACE: Final = 8  # at 40
-SIDE_BLOCKED_AT: Final = 9  # at 44
-SIDE_COUNTED: Final = 10  # at 48
-SIDE_APP: Final = 11  # at 56
-SIDE_UNIT: Final = 12  # at 64
+SIDE_COUNTED: Final = 2  # at 16
+SIDE_APP: Final = 3  # at 24
+SIDE_UNIT: Final = 4  # at 32
+SIDE_ALE_VERSION: Final = 5  # at 40
+SIDE_NEXT_OUT: Final = 6  # at 44
+SIDE_NEXT_IN: Final = 7  # at 48
+SIDE_PENDING: Final = 8  # at 52
+SIDE_INTERFACE: Final = 9  # at 56
+SIDE_BITS: Final = 10  # at 60
+SIDE_STREAM: Final = 11  # at 62
+SIDE_BLOCKED_AT: Final = 12  # at 63
 
 # struct lg_flow
-FLOW: Final = Struct("<QQIIII144s288s")
+FLOW: Final = Struct("<QQIHBB128s")
 FLOW_ID: Final = 0  # at 0
 FLOW_CHANGED: Final = 1  # at 8
 FLOW_ISN: Final = 2  # at 16
 FLOW_OWN_DROPS: Final = 3  # at 20
-FLOW_CLIENT_IS_LOW: Final = 4  # at 24
-FLOW_PAD: Final = 5  # at 28
-FLOW_SIDE: Final = 6  # at 32
-FLOW_CACHED: Final = 7  # at 176
+FLOW_CLIENT_IS_LOW: Final = 4  # at 22
+FLOW_PAD: Final = 5  # at 23
+FLOW_SIDE: Final = 6  # at 24
 
 # struct lg_limit
 LIMIT: Final = Struct("<QQQQQIIBBBBBBBB")
@@ -350,6 +334,11 @@ SWEEP_ROUND: Final = 4  # at 32
 SWEEP_FLOWS: Final = 5  # at 36
 SWEEP_KEYS: Final = 6  # at 40
 SWEEP_PAD: Final = 7  # at 44
+
+# struct lg_authorised
+AUTHORISED: Final = Struct("<QQ")
+AUTHORISED_COOKIE: Final = 0  # at 0
+AUTHORISED_FILTER: Final = 1  # at 8
 
 # struct lg_reset
 RESET: Final = Struct("<Q2Q2QHHIII")

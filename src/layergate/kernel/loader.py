@@ -44,7 +44,8 @@ CGROUP_PROGRAMS: Final = {
     "lg_sockops": Attach.CGROUP_SOCK_OPS,
 }
 TCX_PROGRAMS: Final = {"lg_tcx_ingress": Attach.TCX_INGRESS, "lg_tcx_egress": Attach.TCX_EGRESS}
-TRACING_PROGRAMS: Final = ("lg_set_state", "lg_send_reset", "lg_kfree_skb")
+TRACING_PROGRAMS: Final = ("lg_set_state", "lg_send_reset")
+DROPS_PROGRAM: Final = "lg_kfree_skb"  # told to whoever wants to hear of everything
 SEED_PROGRAM: Final = "lg_seed"
 ITERATOR: Final = "bpf_iter_num_new"  # from 6.4 on
 STAT_NAMES: Final = {
@@ -55,6 +56,11 @@ STAT_NAMES: Final = {
     layout.STAT_UNTOLD: "kept_out",
     layout.STAT_UNCOUNTED: "uncounted",
 }
+
+
+def tracing_programs(emit: int) -> tuple[str, ...]:
+    """Return the programs on tracepoints of a run that is told *emit* (layout.EMIT_ALL or EMIT_BLOCKS)."""
+    return (*TRACING_PROGRAMS, DROPS_PROGRAM) if emit == layout.EMIT_ALL else TRACING_PROGRAMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,7 @@ class Programs:
         self.limits = Limits.of(self.maps)
         self.tables = Tables(self.maps["lg_tables"], self.maps["lg_headers"], self.control, self.limits)
         self.flows = self._map("lg_flows", layout.FLOW_KEY, layout.FLOW)
+        self.owners = Map(self.maps["lg_owners"], 4, layout.OWNER.size)
         self.resets = Map(self.maps["lg_resets"], 8, layout.RESET.size)
         self.apps = Map(self.maps["lg_apps"], layout.EXE_KEY.size, 4)
         self.units = Map(self.maps["lg_units"], 8, 4)
@@ -157,7 +164,7 @@ class Programs:
 
     def attach_tracing(self) -> None:
         """Attach the tracepoints; what the kernel refuses stands in `refused`."""
-        for name in TRACING_PROGRAMS:
+        for name in tracing_programs(self.settings.emit):
             if name in self.refused:
                 continue
             attributes = struct.pack("<QI", 0, self._tracing.program_fd(name))

@@ -17,12 +17,12 @@ from layergate.compile import KERNEL_FIELDS
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.limits import Limits, require_limit, with_places
 from layergate.kernel.maps import Map, make_array, update_array, update_batch
-from layergate.model import LAYERS, NotSupportedError
+from layergate.model import NotSupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from layergate.compile import Compiled
+    from layergate.compile import Compiled, Table
 
 _NUMBER: Final = Struct("<I")
 _LONG: Final = Struct("<Q")
@@ -32,6 +32,18 @@ _SEEDED_AT: Final = 20
 _NAMES_AT: Final = 28
 _NAMES_MAX: Final = 0xFFFFFFFF
 _TURNS: Final = 0xFFFFFFFF
+_IP: Final = frozenset({"INBOUND_IPPACKET", "OUTBOUND_IPPACKET"})
+_TRANSPORT: Final = frozenset({"INBOUND_TRANSPORT", "OUTBOUND_TRANSPORT"})
+_CALLS: Final = frozenset(
+    {
+        "ALE_AUTH_CONNECT",
+        "ALE_AUTH_LISTEN",
+        "ALE_BIND_REDIRECT",
+        "ALE_CONNECT_REDIRECT",
+        "ALE_RESOURCE_ASSIGNMENT",
+        "ALE_RESOURCE_RELEASE",
+    }
+)
 _FIELDS: Final = {name: number for number, name in enumerate(KERNEL_FIELDS)}
 
 
@@ -112,22 +124,25 @@ class Tables:
             for fd in arrays.values():
                 os.close(fd)
         self._turn = self._turn % _TURNS + 1
-        facts = (compiled.version, *tops, _quiet(compiled.tables), self._turn)
+        facts = (compiled.version, *tops, _quiet(compiled.tables.values()), self._turn)
         self._headers.set(_NUMBER.pack(slot), layout.HEADER.pack(*facts, *versions, *roots))
         self._control.active = slot
 
 
-def _quiet(asked: Collection[int]) -> int:
-    """Return what is never asked (bits of layout.QUIET_STREAM...), where the layers *asked* have filters."""
-    names = {LAYERS[layer].base.removesuffix("_DISCARD") for layer in asked}
-    stream = "STREAM" in names
-    transport = not names.isdisjoint(("INBOUND_TRANSPORT", "OUTBOUND_TRANSPORT"))
-    wire = transport or not names.isdisjoint(("INBOUND_IPPACKET", "OUTBOUND_IPPACKET"))
-    return (
-        (0 if stream else layout.QUIET_STREAM)
-        | (0 if stream or transport else layout.QUIET_PACKETS)
-        | (0 if wire else layout.QUIET_WIRE)
-    )
+def _quiet(tables: Iterable[Table]) -> int:
+    """Return what *tables* never ask: bits of layout.QUIET_STREAM and so on."""
+    asked, counts = set(), False
+    for table in tables:
+        asked.add(table.layer.base.removesuffix("_DISCARD"))
+        counts |= any(item.limit is not None for item in table.filters)
+    quiet = 0 if "STREAM" in asked else layout.QUIET_STREAM
+    if not asked & {"STREAM", *_TRANSPORT}:
+        quiet |= layout.QUIET_PACKETS
+    if not asked & {*_IP, *_TRANSPORT}:
+        quiet |= layout.QUIET_WIRE
+    if not counts and asked <= _CALLS:
+        quiet |= layout.QUIET_FLOWS
+    return quiet
 
 
 def require(compiled: Compiled) -> None:

@@ -5,7 +5,7 @@ One that was left behind, by a process that was killed, is told from a living on
 
     /run/layergate/runs/812.json
     {"pid": 812, "began": 40120, "policy": "/etc/layergate/web.toml", "cgroup": "/", "version": 2,
-     "flows": 71, "filters": {"1": "80 is served", "2": "80 is served"}}
+     "owners": 71, "filters": {"1": "80 is served", "2": "80 is served"}}
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _BEGAN_AT: Final = 19  # of /proc/PID/stat behind the command's name: in ticks s
 class Record:
     """A run. *policy*: the file's path, whole; *version*: how often it changed; *filters*: names by run-time id.
 
-    *flows*: the kernel's number of its map of flows. Ids are a run's own: one found in a map is its run's.
+    *owners*: the kernel's number of its map of owners. Ids are a run's own: one found in a map is its run's.
     """
 
     pid: int
     began: int
     policy: str
     cgroup: str
-    flows: int = 0
+    owners: int = 0
     version: int = 1
     filters: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
-    def own(cls, policy_file: str, cgroup: str, flows: int = 0) -> Self:
+    def own(cls, policy_file: str, cgroup: str, owners: int = 0) -> Self:
         """Return this process' record."""
-        return cls(os.getpid(), began(os.getpid()) or 0, str(Path(policy_file).absolute()), cgroup, flows)
+        return cls(os.getpid(), began(os.getpid()) or 0, str(Path(policy_file).absolute()), cgroup, owners)
 
     def of(self, policy: Policy) -> Self:
         """Return the record with what *policy* has."""

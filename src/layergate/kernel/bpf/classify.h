@@ -314,11 +314,62 @@ __noinline int emit(struct lg_record *r)
 	return 0;
 }
 
-/* Decide the indication in the record at `layer`, whose values are `present`; with `cached`, as decided before. */
-static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 present, struct lg_cached *cached)
+/* What a layer said of a flow's packets. */
+struct lg_verdict {
+	__u64 flow;
+	__u64 filter;
+	__u32 of; /* layer, side, direction */
+	__u32 version;
+	__u32 interface;
+	__u32 busy;
+	__u16 sublayer;
+	__u8 action;
+	__u8 hard;
+	__u32 pad;
+};
+
+#define LG_VERDICT_BITS 12
+
+/* By a hash of flow and layer; what comes later takes the place. By CPU, and where a hook interrupts another on its CPU,
+ * it finds the verdict busy. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1 << LG_VERDICT_BITS);
+	__type(key, __u32);
+	__type(value, struct lg_verdict);
+} lg_verdicts SEC(".maps");
+
+static __always_inline __u32 verdict_of(const struct lg_record *r, __u32 layer)
 {
+	return layer << 2 | (r->side & 1) << 1 | (r->scalar[LG_FIELD_DIRECTION] & 1);
+}
+
+/* The place of a verdict, busy; 0: there is none to be had. */
+static __always_inline struct lg_verdict *take_verdict(const struct lg_record *r, __u32 of)
+{
+	__u32 place = (r->flow * 64 + of) * 0x9e3779b97f4a7c15ULL >> (64 - LG_VERDICT_BITS);
+	struct lg_verdict *verdict;
+
+	if (!r->flow)
+		return 0;
+	verdict = bpf_map_lookup_elem(&lg_verdicts, &place);
+	if (!verdict || __sync_lock_test_and_set(&verdict->busy, 1))
+		return 0;
+	return verdict;
+}
+
+static __always_inline void give_verdict(struct lg_verdict *verdict)
+{
+	*(volatile __u32 *)&verdict->busy = 0;
+}
+
+/* Decide the indication in the record at `layer`, whose values are `present`. `remembers`: a flow's packets are all alike
+ * there, and what was decided of one goes for the others. */
+static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 present, int remembers)
+{
+	struct lg_verdict *verdict = 0;
 	struct lg_header *header;
-	__u32 slot = 0, root;
+	__u32 slot = 0, root, version, of;
 
 	if (layer >= LG_LAYERS)
 		return LG_PERMIT;
@@ -338,13 +389,18 @@ static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 presen
 	root = header->root[layer & LG_LAYER_MASK];
 	if (!root)
 		return LG_PERMIT;
-	if (cached && cached->action && cached->version == header->layer_version[layer & LG_LAYER_MASK] &&
-	    cached->interface == r->scalar[LG_FIELD_INTERFACE_INDEX]) {
-		r->filter = cached->filter;
-		r->sublayer = cached->sublayer;
-		r->action = cached->action;
-		r->hard = cached->hard;
-		return cached->action;
+	version = header->layer_version[layer & LG_LAYER_MASK];
+	of = verdict_of(r, layer);
+	if (remembers)
+		verdict = take_verdict(r, of);
+	if (verdict && verdict->flow == r->flow && verdict->of == of && verdict->version == version &&
+	    verdict->interface == r->scalar[LG_FIELD_INTERFACE_INDEX]) {
+		r->filter = verdict->filter;
+		r->sublayer = verdict->sublayer;
+		r->action = verdict->action;
+		r->hard = verdict->hard;
+		give_verdict(verdict);
+		return r->action;
 	}
 	/* A number that came after these tables is none that they name. */
 	if (r->scalar[LG_FIELD_ALE_APP_ID] > header->app_top)
@@ -352,13 +408,16 @@ static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 presen
 	if (r->scalar[LG_FIELD_ALE_PACKAGE_ID] > header->unit_top)
 		r->scalar[LG_FIELD_ALE_PACKAGE_ID] = 0;
 	classify(r, slot * LG_LAYERS + layer, root);
-	if (cached) {
-		cached->filter = r->filter;
-		cached->sublayer = r->sublayer;
-		cached->hard = r->hard;
-		cached->interface = r->scalar[LG_FIELD_INTERFACE_INDEX];
-		cached->version = header->layer_version[layer & LG_LAYER_MASK];
-		cached->action = r->action;
+	if (verdict) {
+		verdict->flow = r->flow;
+		verdict->of = of;
+		verdict->version = version;
+		verdict->interface = r->scalar[LG_FIELD_INTERFACE_INDEX];
+		verdict->filter = r->filter;
+		verdict->sublayer = r->sublayer;
+		verdict->action = r->action;
+		verdict->hard = r->hard;
+		give_verdict(verdict);
 	}
 	return r->action;
 }
@@ -366,7 +425,7 @@ static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 presen
 /* Decide, write it down, and where it is blocked show it at the layer's discard twin. Returns the action.
  *
  * A global function, as all are that need not return a pointer: the verifier looks at each once, not at every call. */
-__noinline int indicate_at(struct lg_record *r, __u32 layer, __u32 present, struct lg_cached *cached)
+__noinline int indicate_at(struct lg_record *r, __u32 layer, __u32 present, int remembers)
 {
 	__u64 filter;
 	__u32 limited;
@@ -376,7 +435,7 @@ __noinline int indicate_at(struct lg_record *r, __u32 layer, __u32 present, stru
 	if (!r || layer >= LG_LAYERS)
 		return LG_PERMIT;
 	r->kind = LG_KIND_INDICATION;
-	action = decide(r, layer, present, cached);
+	action = decide(r, layer, present, remembers);
 	/* A flood at a limit is told by its limit, once a second: one line a SYN would be a flood itself. */
 	if (r->count && config.emit < LG_EMIT_ALL)
 		count(LG_STAT_UNTOLD);
@@ -408,9 +467,9 @@ static __always_inline int is_unheard(__u32 layer)
 }
 
 /* As indicate_at, and at no cost where the layer is unheard. */
-static __always_inline int indicate(struct lg_record *r, __u32 layer, __u32 present, struct lg_cached *cached)
+static __always_inline int indicate(struct lg_record *r, __u32 layer, __u32 present, int remembers)
 {
-	return is_unheard(layer) ? LG_PERMIT : indicate_at(r, layer, present, cached);
+	return is_unheard(layer) ? LG_PERMIT : indicate_at(r, layer, present, remembers);
 }
 
 #endif

@@ -10,16 +10,16 @@
 
 /* `packet` names the ends: as its local end would send it. `from` is the state that it leaves: from these a TIME_WAIT stays behind. */
 static __always_inline void tell_close(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner, __u64 netns,
-				       struct lg_flow *flow, __u32 side)
+				       struct lg_flow *flow, __u32 side, int listened)
 {
 	__u32 present = KNOWS_FLOW;
 
-	if (flow) {
-		begin_packet(r, packet, flow, side, 0, netns, side_of(flow, side)->interface);
+	begin_packet(r, packet, flow, side, 0, netns, flow ? side_of(flow, side)->interface : 0);
+	if (flow)
 		recount(r, flow, side, LG_END_ESTABLISHED);
-	} else {
-		begin_packet(r, packet, 0, LG_SERVER, 0, netns, 0);
+	else
 		r->cookie = owner ? owner->cookie : 0;
+	if (listened) {
 		present &= ~(KNOWS(IP_REMOTE_ADDRESS) | KNOWS(IP_REMOTE_PORT));
 		if (is_any(packet->source))
 			present &= ~KNOWS(IP_LOCAL_ADDRESS);
@@ -32,14 +32,20 @@ __noinline int on_close(struct lg_packet *packet, struct lg_owner *owner, __u64 
 	struct lg_flow *flow = 0;
 	struct lg_held *held;
 	struct lg_side *own;
-	__u32 side = LG_CLIENT;
+	__u32 side = LG_SERVER;
 	__u64 counted = 0;
+	int flowless;
 
 	if (!packet)
 		return 1;
-	if (owner)
+	flowless = owner && owner->bits & LG_OWNER_FLOWLESS;
+	if (owner) {
 		unsettle(owner);
-	if (from != BPF_TCP_LISTEN) {
+		owner->bits &= ~LG_OWNER_FLOWLESS;
+	}
+	if (flowless) {
+		side = owner->bits & LG_OWNER_CHILD ? LG_SERVER : LG_CLIENT;
+	} else if (from != BPF_TCP_LISTEN) {
 		flow = find_flow(netns, packet, &side);
 		if (!flow)
 			return 1;
@@ -57,7 +63,7 @@ __noinline int on_close(struct lg_packet *packet, struct lg_owner *owner, __u64 
 	held = hold_record();
 	if (!held)
 		return 1;
-	tell_close(&held->r, packet, owner, netns, flow, side);
+	tell_close(&held->r, packet, owner, netns, flow, side, from == BPF_TCP_LISTEN);
 	let_go(held);
 	return 1;
 }

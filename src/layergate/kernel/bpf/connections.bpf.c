@@ -46,23 +46,30 @@ static __always_inline void ends_of(struct bpf_sock_ops *ctx, struct lg_packet *
 
 __noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie)
 {
+	struct lg_turn now = turn_now(0);
 	struct lg_flow *flow;
 	struct lg_held *held;
 
 	if (!packet)
 		return 1;
+	if (owner) {
+		owner->address[0] = packet->source[0];
+		owner->address[1] = packet->source[1];
+		owner->port = packet->source_port;
+		/* If the policy has changed since the call, the first packet is asked about again. */
+		if (keeps_no_flow(now) && owner->ale_version == layer_version(LAYER_ALE_AUTH_CONNECT(packet->v6))) {
+			begin_flowless(owner, now, owner->ale_version);
+			return 1;
+		}
+	}
 	flow = new_flow(netns, packet, LG_CLIENT);
 	if (!flow)
 		return 1;
 	flow->side[0].cookie = cookie;
 	flow->side[0].bits = LG_SIDE_OURS | LG_SIDE_HAS_SOCKET | LG_SIDE_AUTHORIZED;
 	flow->side[0].ale_version = owner ? owner->ale_version : 0;
-	if (owner) {
+	if (owner)
 		flow->side[0].filter = owner->filter;
-		owner->address[0] = packet->source[0];
-		owner->address[1] = packet->source[1];
-		owner->port = packet->source_port;
-	}
 	if (config.emit < LG_EMIT_ALL && !(owner && owner->counted))
 		return 1;
 	held = hold_record();
@@ -96,7 +103,8 @@ static __always_inline int tell_established(struct lg_record *r, struct lg_packe
 		if (own) {
 			own->filter = r->filter;
 			own->blocked_at = LAYER_ALE_FLOW_ESTABLISHED(packet->v6);
-			__sync_fetch_and_or(&own->bits, LG_SIDE_BLOCKED);
+			own->bits |= LG_SIDE_BLOCKED;
+			FENCE(own);
 		}
 		if (owner)
 			unsettle(owner);
@@ -113,18 +121,28 @@ static __always_inline int tell_established(struct lg_record *r, struct lg_packe
 __noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie, __u32 side)
 {
 	struct lg_turn now = turn_now(0);
+	struct lg_flow *flow = 0;
 	struct lg_side *own = 0;
 	struct lg_held *held;
-	struct lg_flow *flow;
 	__u32 sender = LG_CLIENT;
 
 	if (!packet)
 		return 1;
-	flow = find_flow(netns, packet, &sender);
+	if (owner && owner->bits & LG_OWNER_FLOWLESS && is_unheard(LAYER_ALE_FLOW_ESTABLISHED(packet->v6)))
+		return 1;
+	/* The map of flows is large and cold: it is not looked into while it was never used. */
+	if (!keeps_no_flow(now) || any_flows())
+		flow = find_flow(netns, packet, &sender);
 	if (flow) {
 		own = side_of(flow, side);
 		own->cookie = cookie;
 		own->stream |= LG_STREAM_ESTABLISHED;
+		if (owner)
+			owner->filter = own->filter;
+	} else if (owner && side == LG_SERVER && keeps_no_flow(now)) {
+		owner->filter = 0;
+		begin_flowless(owner, now, layer_version(LAYER_ALE_AUTH_RECV_ACCEPT(packet->v6)));
+		return 1;
 	}
 	if (!is_unheard(LAYER_ALE_FLOW_ESTABLISHED(packet->v6)) || !own || own->counted || own->pending) {
 		held = hold_record();
@@ -184,20 +202,29 @@ int lg_sockops(struct bpf_sock_ops *ctx)
 	struct lg_owner *owner = 0;
 	struct bpf_sock *sk;
 	__u64 netns, cookie;
+	int flowless;
 
 	if (op != BPF_SOCK_OPS_TCP_CONNECT_CB && op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
 	    op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB && op != BPF_SOCK_OPS_STATE_CB && op != BPF_SOCK_OPS_TCP_LISTEN_CB)
 		return 1;
 	if (op == BPF_SOCK_OPS_STATE_CB && to != BPF_TCP_CLOSE)
 		return 1;
-	ends_of(ctx, &packet);
-	netns = bpf_get_netns_cookie(ctx);
-	cookie = bpf_get_socket_cookie(ctx);
 	sk = ctx->sk;
 	if (sk)
 		owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
+	flowless = owner && owner->bits & LG_OWNER_FLOWLESS && keeps_no_flow(turn_now(0));
+	if (flowless && op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+		return 1;
+	if (flowless && op == BPF_SOCK_OPS_STATE_CB) {
+		unsettle(owner);
+		owner->bits &= ~LG_OWNER_FLOWLESS;
+		return 1;
+	}
 	if (op != BPF_SOCK_OPS_STATE_CB)
 		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	ends_of(ctx, &packet);
+	netns = bpf_get_netns_cookie(ctx);
+	cookie = bpf_get_socket_cookie(ctx);
 	switch (op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		return passed(on_connecting(&packet, owner, netns, cookie));
@@ -206,15 +233,17 @@ int lg_sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		if (owner) {
 			owner->bits |= LG_OWNER_CHILD;
-			owner->bits &= ~(LG_OWNER_ASSIGNED | LG_OWNER_SEEDED);
+			owner->bits &= ~(LG_OWNER_ASSIGNED | LG_OWNER_SEEDED | LG_OWNER_FLOWLESS);
 			owner->cookie = cookie;
 		}
 		return passed(on_established(&packet, owner, netns, cookie, LG_SERVER));
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		return passed(on_listening(&packet, owner, netns));
 	case BPF_SOCK_OPS_STATE_CB:
+		flowless = owner && owner->bits & LG_OWNER_FLOWLESS;
 		on_close(&packet, owner, netns, from);
-		forget_flow(&packet, netns);
+		if (!flowless)
+			forget_flow(&packet, netns);
 		return 1;
 	}
 	return 1;

@@ -278,6 +278,16 @@ static __noinline struct lg_flow *find_flow(__u64 netns, const struct lg_packet 
 	return flow;
 }
 
+/* Whether there has been any flow. */
+static __always_inline int any_flows(void)
+{
+	struct lg_control *control;
+	__u32 zero = 0;
+
+	control = bpf_map_lookup_elem(&lg_control, &zero);
+	return !control || control->flows;
+}
+
 /* A new flow between the packet's ends; `sender` is the side that sent it. */
 static __noinline struct lg_flow *new_flow(__u64 netns, const struct lg_packet *packet, __u32 sender)
 {
@@ -310,13 +320,6 @@ static __noinline struct lg_flow *new_flow(__u64 netns, const struct lg_packet *
 static __always_inline struct lg_side *side_of(struct lg_flow *flow, __u32 side)
 {
 	return side == LG_CLIENT ? &flow->side[0] : &flow->side[1];
-}
-
-static __always_inline struct lg_cached *cached_of(struct lg_flow *flow, __u32 side, __u32 what)
-{
-	if (!flow || what >= LG_CACHES)
-		return 0;
-	return side == LG_CLIENT ? &flow->cached[what] : &flow->cached[LG_CACHES + what];
 }
 
 /* Begin the record of a packet, seen by `side`. */

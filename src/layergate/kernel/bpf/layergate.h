@@ -61,10 +61,12 @@
 #define LG_LAYER_MASK 127
 #define LG_SLOTS 2
 
-/* What a version of the policy never asks: of a stream; of a packet at its socket; of a packet at its interface. */
+/* What a version of the policy never asks: of a stream; of a packet at its socket; of a packet at its interface; of a
+ * connection, once its call is made. */
 #define LG_QUIET_STREAM 1
 #define LG_QUIET_PACKETS 2
 #define LG_QUIET_WIRE 4
+#define LG_QUIET_FLOWS 8
 
 /* Where packets of a socket are settled (settled.h). */
 #define LG_SETTLED_OUT 0
@@ -100,6 +102,7 @@
 #define LG_OWNER_BIND_SEEN 1
 #define LG_OWNER_ASSIGNED 2
 #define LG_OWNER_CHILD 4
+#define LG_OWNER_FLOWLESS 8 /* its connection has no flow yet: what is known of it is here */
 #define LG_OWNER_LISTEN_DENIED 16
 #define LG_OWNER_SEEDED 32
 
@@ -122,15 +125,6 @@
 #define LG_STREAM_ESTABLISHED 4
 #define LG_STREAM_PENDING 8
 #define LG_STREAM_FIN 16
-
-/* Verdicts kept per flow and side. */
-#define LG_CACHE_OUT_TRANSPORT 0
-#define LG_CACHE_IN_TRANSPORT 1
-#define LG_CACHE_OUT_IPPACKET 2
-#define LG_CACHE_IN_IPPACKET 3
-#define LG_CACHE_OUT_STREAM 4
-#define LG_CACHE_IN_STREAM 5
-#define LG_CACHES 6
 
 /* Limits: of all layers; of one layer, as many as a word has bits; the parts of a sliding period. */
 #define LG_LIMITS 64
@@ -269,7 +263,7 @@ struct lg_owner {
 	__u64 cgroup;
 	__u64 units[6]; /* ancestors of the cgroup, from level 1 */
 	__u64 address[2]; /* local, for the release */
-	__u64 filter; /* that decided the last call: AUTH_LISTEN, AUTH_CONNECT */
+	__u64 filter; /* that decided the last call (AUTH_LISTEN, AUTH_CONNECT), or authorised its connection */
 	__u64 counted; /* by the limits of AUTH_CONNECT, from the call until there is a flow */
 	__u32 exe_dev;
 	__u32 pid;
@@ -311,42 +305,32 @@ struct lg_address {
 	__u32 pad;
 };
 
-struct lg_cached {
-	__u64 filter;
-	__u32 version;
-	__u32 interface;
-	__u16 sublayer;
-	__u8 action;
-	__u8 hard;
-	__u32 pad;
-};
-
+/* 64 bytes: a flow with both its sides is an element of 256 in its map, and one of few lines of memory. */
 struct lg_side {
 	__u64 cookie;
 	__u64 filter; /* that authorised the flow, or blocked it */
-	__u32 bits;
-	__u32 ale_version;
-	__u32 next_out; /* the byte after the highest that was sent */
-	__u32 next_in;
-	__u32 stream;   /* LG_STREAM_* */
-	__u32 pending; /* bytes that came before the flow was established */
-	__u32 interface;
-	__u32 blocked_at; /* the layer that blocked the flow */
 	__u64 counted; /* bit per limit that counts this connection: what was added is taken away, whatever the policy is by then */
 	__u64 app;
 	__u64 unit;
+	__u32 ale_version;
+	__u32 next_out; /* the byte after the highest that was sent */
+	__u32 next_in;
+	__u32 pending; /* bytes that came before the flow was established */
+	__u32 interface;
+	__u16 bits;
+	__u8 stream; /* LG_STREAM_* */
+	__u8 blocked_at; /* the layer that blocked the flow */
 };
 
-/* What is remembered of a flow: its sides, and what each layer said of its packets (by side and LG_CACHE_*). */
+/* What is remembered of a flow. */
 struct lg_flow {
 	__u64 id;
 	__u64 changed; /* when it last opened or closed, ns */
 	__u32 isn;
-	__u32 own_drops;
-	__u32 client_is_low;
-	__u32 pad;
+	__u16 own_drops;
+	__u8 client_is_low;
+	__u8 pad;
 	struct lg_side side[2];
-	struct lg_cached cached[12];
 };
 
 /* A limit, as long as its filter is in some policy in force. */
@@ -409,6 +393,12 @@ struct lg_sweep {
 	__u32 flows;
 	__u32 keys;
 	__u32 pad;
+};
+
+/* A connection, and the filter that authorised it. */
+struct lg_authorised {
+	__u64 cookie;
+	__u64 filter;
 };
 
 struct lg_reset {

@@ -50,7 +50,7 @@ static long walk_up(__u32 index, struct exe_walk *walk)
 }
 
 /* Keep the path of an executable, once: names from the file up to the root, across mounts. */
-static __noinline int keep_exe(struct lg_exe_key *key, struct file *file)
+static __always_inline int keep_exe(struct lg_exe_key *key, struct file *file)
 {
 	struct exe_walk walk = {};
 	struct lg_exe *none;
@@ -73,8 +73,11 @@ static __noinline int keep_exe(struct lg_exe_key *key, struct file *file)
 /* Record the calling process as the owner. */
 __noinline int record_owner(struct lg_owner *owner)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	/* Read directly, not by reads that may fail: it is done at every connect. */
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct lg_exe_key key = {};
+	struct mm_struct *mm;
+	struct inode *inode;
 	struct file *file;
 
 	if (!owner)
@@ -85,11 +88,13 @@ __noinline int record_owner(struct lg_owner *owner)
 	owner->cgroup = bpf_get_current_cgroup_id();
 	for (int level = 0; level < LG_UNITS_DEEP; level++)
 		owner->units[level] = bpf_get_current_ancestor_cgroup_id(level + 1);
-	file = BPF_CORE_READ(task, mm, exe_file);
+	mm = task->mm;
+	file = mm ? mm->exe_file : 0;
 	if (!file)
 		return 0;
-	owner->exe_ino = key.ino = BPF_CORE_READ(file, f_inode, i_ino);
-	owner->exe_dev = key.dev = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
+	inode = file->f_inode;
+	owner->exe_ino = key.ino = inode->i_ino;
+	owner->exe_dev = key.dev = inode->i_sb->s_dev;
 	keep_exe(&key, file);
 	return 0;
 }

@@ -48,9 +48,12 @@ static __always_inline int reauthorize(struct lg_record *r, struct lg_flow *flow
 	r->filter = 0;
 	action = indicate(r, layer, present, 0);
 	own->filter = r->filter;
+	if (owner)
+		owner->filter = r->filter;
 	if (action == LG_BLOCK) {
 		own->blocked_at = layer;
-		__sync_fetch_and_or(&own->bits, LG_SIDE_BLOCKED);
+		own->bits |= LG_SIDE_BLOCKED;
+		FENCE(own);
 		if (owner)
 			unsettle(owner);
 		ask_reset(r);
@@ -93,6 +96,7 @@ static __always_inline __u32 bytes_reconciled(struct lg_side *side, struct bpf_s
 	return ahead;
 }
 
+/* `*sender`: which side sent the packet, LG_NO_SIDE where its socket does not tell; it is told then. */
 static __noinline struct lg_flow *late_flow(struct __sk_buff *skb, __u64 netns, struct lg_packet *packet, int inbound,
 					    __u32 *sender)
 {
@@ -110,6 +114,8 @@ static __noinline struct lg_flow *late_flow(struct __sk_buff *skb, __u64 netns, 
 	}
 	if (packet->flags & RST)
 		return 0;
+	if (*sender != LG_NO_SIDE)
+		return new_flow(netns, packet, *sender);
 	/* A connection older than we are: its local port is a server's if somebody listens there. */
 	local = inbound ? packet->destination : packet->source;
 	port = inbound ? packet->destination_port : packet->source_port;
@@ -131,6 +137,17 @@ static __noinline struct lg_flow *late_flow(struct __sk_buff *skb, __u64 netns, 
 	}
 	*sender = inbound == is_server ? LG_CLIENT : LG_SERVER;
 	return new_flow(netns, packet, *sender);
+}
+
+/* Which side sent a packet of the owner's connection; LG_NO_SIDE: the connection is older than we are. */
+static __always_inline __u32 sender_of(const struct lg_owner *owner, int inbound)
+{
+	int is_server;
+
+	if (!owner || owner->bits & LG_OWNER_SEEDED)
+		return LG_NO_SIDE;
+	is_server = (owner->bits & LG_OWNER_CHILD) != 0;
+	return is_server == inbound ? LG_CLIENT : LG_SERVER;
 }
 
 __noinline int on_egress(struct lg_record *r, struct lg_packet *packet, struct lg_flow *flow, struct lg_owner *owner)
@@ -157,7 +174,7 @@ __noinline int on_egress(struct lg_record *r, struct lg_packet *packet, struct l
 	bytes = bytes_out(own, packet);
 	if (bytes)
 		indicate_stream(r, flow, 0, bytes);
-	if (indicate(r, LAYER_OUTBOUND_TRANSPORT(v6), KNOWS_PACKET, cached_of(flow, side, LG_CACHE_OUT_TRANSPORT)) == LG_BLOCK) {
+	if (indicate(r, LAYER_OUTBOUND_TRANSPORT(v6), KNOWS_PACKET, 1) == LG_BLOCK) {
 		flow->own_drops++;
 		return 0;
 	}
@@ -186,6 +203,7 @@ static __always_inline int egress(struct __sk_buff *skb, struct bpf_sock *sk, st
 	if (flow && packet.flags & SYN && !(packet.flags & ACK) && sender == LG_CLIENT)
 		flow->isn = packet.seq;
 	if (!flow) {
+		sender = sender_of(owner, 0);
 		flow = late_flow(skb, netns, &packet, 0, &sender);
 		late = 1;
 	}
@@ -195,6 +213,8 @@ static __always_inline int egress(struct __sk_buff *skb, struct bpf_sock *sk, st
 			own->cookie = bpf_get_socket_cookie(skb);
 		own->bits |= LG_SIDE_OURS | LG_SIDE_HAS_SOCKET;
 		own->interface = now.interface;
+		if (owner && sk->state != BPF_TCP_LISTEN)
+			end_flowless(owner, own);
 		/* A connection older than we are is established. */
 		if (late && !(packet.flags & SYN))
 			own->stream |= LG_STREAM_ESTABLISHED;
@@ -230,6 +250,9 @@ int lg_egress(struct __sk_buff *skb)
 	/* The kernel's own sockets (RST, TIME_WAIT) are left to tcx. */
 	if (!sk || sk->protocol != TCP || sk->type != STREAM_SOCKET)
 		return 1;
+	/* The answer to a SYN; the RST of a connection that is closed by now. */
+	if (keeps_no_flow(now) && (sk->state == BPF_TCP_LISTEN || sk->state == BPF_TCP_CLOSE))
+		return 1;
 	owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
 	if (owner && is_settled(owner, LG_SETTLED_OUT, now))
 		return 1;
@@ -263,7 +286,7 @@ __noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct 
 		return 1;
 	own = side_of(flow, side);
 	v6 = packet->v6;
-	if (indicate(r, LAYER_INBOUND_TRANSPORT(v6), KNOWS_PACKET, cached_of(flow, side, LG_CACHE_IN_TRANSPORT)) == LG_BLOCK) {
+	if (indicate(r, LAYER_INBOUND_TRANSPORT(v6), KNOWS_PACKET, 1) == LG_BLOCK) {
 		flow->own_drops++;
 		return 0;
 	}
@@ -336,6 +359,7 @@ static __always_inline int ingress(struct __sk_buff *skb, __u32 listening, struc
 		flow = new_flow(netns, &packet, LG_CLIENT);
 	}
 	if (!flow) {
+		sender = listening ? LG_NO_SIDE : sender_of(owner, 1);
 		flow = late_flow(skb, netns, &packet, 1, &sender);
 		late = 1;
 	}
@@ -348,6 +372,8 @@ static __always_inline int ingress(struct __sk_buff *skb, __u32 listening, struc
 			/* A connection older than we are is established. */
 			if (!(packet.flags & SYN) && !(own->bits & LG_SIDE_HAS_SOCKET))
 				own->stream |= LG_STREAM_ESTABLISHED;
+			if (owner)
+				end_flowless(owner, own);
 		}
 		own->bits |= LG_SIDE_OURS | LG_SIDE_HAS_SOCKET;
 		own->interface = now.interface;
@@ -389,6 +415,8 @@ int lg_ingress(struct __sk_buff *skb)
 	if (sk)
 		owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
 	if (owner && is_settled(owner, LG_SETTLED_IN, now))
+		return 1;
+	if (listening && keeps_no_flow(now) && owner && !(owner->bits & LG_OWNER_LISTEN_DENIED))
 		return 1;
 	held = hold_record();
 	if (!held)

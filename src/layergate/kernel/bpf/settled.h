@@ -11,6 +11,10 @@
  * The turn is read before anything is decided, so a stamp is never newer than what it is the result of. Nothing is
  * stamped while a filter looks at streams, for the bytes of a stream are counted by the packet. What ends a stamp: another
  * turn, a block, the end of the connection, another connect.
+ *
+ * Where the policy asks nothing of a connection once its call is made, no flow is kept either: owner and socket storage
+ * know which side it is, what authorised it and in which version (LG_OWNER_FLOWLESS). It gets a flow with the first
+ * packet that the policy asks about.
  */
 #ifndef LAYERGATE_SETTLED_H
 #define LAYERGATE_SETTLED_H
@@ -41,11 +45,20 @@ static __always_inline struct lg_turn turn_now(__u32 interface)
 	return now;
 }
 
+/* Whether no flow is kept of a connection that begins now. */
+static __always_inline int keeps_no_flow(struct lg_turn now)
+{
+	return now.turn && now.quiet & LG_QUIET_FLOWS;
+}
+
 static __always_inline int is_settled(const struct lg_owner *owner, __u32 hook, struct lg_turn now)
 {
 	return now.turn && owner->settled[hook] == now.turn &&
 	       (!owner->settled_on[hook] || owner->settled_on[hook] == now.interface);
 }
+
+/* What was written before is seen before what is read afterwards: of atomic operations, those that return a value do it. */
+#define FENCE(side) ((void)__sync_fetch_and_or(&(side)->counted, 0))
 
 static __always_inline void unsettle(struct lg_owner *owner)
 {
@@ -73,8 +86,29 @@ static __always_inline void settle(struct lg_owner *owner, struct lg_side *own, 
 		stamp(owner, hook, now.turn, now.interface);
 	}
 	/* Another CPU may have blocked the flow meanwhile, and unsettled it before we stamped. */
-	if (__sync_fetch_and_or(&own->bits, 0) & LG_SIDE_BLOCKED)
+	FENCE(own);
+	if (own->bits & LG_SIDE_BLOCKED)
 		unsettle(owner);
+}
+
+/* The connection of `owner` begins, permitted in `version` of the layer that authorises it; no flow is kept of it. */
+static __always_inline void begin_flowless(struct lg_owner *owner, struct lg_turn now, __u32 version)
+{
+	owner->bits |= LG_OWNER_FLOWLESS;
+	owner->ale_version = version;
+	stamp(owner, LG_SETTLED_OUT, now.turn, 0);
+	stamp(owner, LG_SETTLED_IN, now.turn, 0);
+}
+
+/* The connection has a flow now; its side of it is `own`. */
+static __always_inline void end_flowless(struct lg_owner *owner, struct lg_side *own)
+{
+	if (!(owner->bits & LG_OWNER_FLOWLESS))
+		return;
+	owner->bits &= ~LG_OWNER_FLOWLESS;
+	own->filter = owner->filter;
+	own->ale_version = owner->ale_version;
+	own->bits |= LG_SIDE_AUTHORIZED;
 }
 
 /* A tuple whose packets come in and pass, but for a SYN. */

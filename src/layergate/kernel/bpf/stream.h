@@ -54,17 +54,15 @@ static __always_inline __u32 bytes_in(struct lg_side *side, const struct lg_pack
 /* STREAM, of `length` bytes. */
 static __always_inline int indicate_stream(struct lg_record *r, struct lg_flow *flow, __u32 inbound, __u32 length)
 {
-	__u32 side, whole, direction;
+	__u32 whole, direction;
 
 	if (!r || !flow)
 		return LG_PERMIT;
-	side = r->side;
 	whole = r->length;
 	direction = r->scalar[LG_FIELD_DIRECTION];
 	r->length = length;
 	r->scalar[LG_FIELD_DIRECTION] = inbound;
-	indicate(r, LAYER_STREAM(r->bits & LG_BIT_V6), KNOWS_FLOW | KNOWS(DIRECTION),
-		 cached_of(flow, side, inbound ? LG_CACHE_IN_STREAM : LG_CACHE_OUT_STREAM));
+	indicate(r, LAYER_STREAM(r->bits & LG_BIT_V6), KNOWS_FLOW | KNOWS(DIRECTION), 1);
 	r->length = whole;
 	r->scalar[LG_FIELD_DIRECTION] = direction;
 	return LG_PERMIT;

@@ -129,12 +129,22 @@ static __noinline struct lg_flow *on_syn(struct __sk_buff *skb, struct lg_packet
 	return flow;
 }
 
-/* Whether the transport layer lets in what is decided by `cached`. */
-static __always_inline int is_permitted(const struct lg_cached *cached, int v6)
+/* Whether the transport layer is known to let in the packets of the record's flow. */
+static __always_inline int is_let_in(const struct lg_record *r)
 {
-	__u32 layer = LAYER_INBOUND_TRANSPORT(v6);
+	__u32 layer = LAYER_INBOUND_TRANSPORT(r->bits & LG_BIT_V6), of = verdict_of(r, layer);
+	struct lg_verdict *verdict;
+	int found;
 
-	return is_unheard(layer) || (cached && cached->action == LG_PERMIT && cached->version == layer_version(layer));
+	if (is_unheard(layer))
+		return 1;
+	verdict = take_verdict(r, of);
+	if (!verdict)
+		return 0;
+	found = verdict->flow == r->flow && verdict->of == of && verdict->action == LG_PERMIT &&
+		verdict->version == layer_version(layer) && verdict->interface == r->scalar[LG_FIELD_INTERFACE_INDEX];
+	give_verdict(verdict);
+	return found;
 }
 
 static __always_inline int ingress(struct __sk_buff *skb, struct lg_packet *parsed, struct lg_passing *passing,
@@ -181,8 +191,7 @@ static __always_inline int ingress(struct __sk_buff *skb, struct lg_packet *pars
 	if (!(own->bits & LG_SIDE_OURS))
 		return TCX_NEXT;
 	begin_packet(r, &packet, flow, side, 1, config.netns, skb->ifindex);
-	if (indicate(r, LAYER_INBOUND_IPPACKET(packet.v6), KNOWS_PACKET, cached_of(flow, side, LG_CACHE_IN_IPPACKET)) ==
-	    LG_BLOCK) {
+	if (indicate(r, LAYER_INBOUND_IPPACKET(packet.v6), KNOWS_PACKET, 1) == LG_BLOCK) {
 		flow->own_drops++;
 		return TCX_DROP;
 	}
@@ -190,14 +199,13 @@ static __always_inline int ingress(struct __sk_buff *skb, struct lg_packet *pars
 	if (own->bits & LG_SIDE_CLOSED && own->bits & LG_SIDE_HAS_SOCKET &&
 	    socket_state(skb, &packet, 1, &whose, r) == BPF_TCP_TIME_WAIT) {
 		begin_packet(r, &packet, flow, side, 1, config.netns, skb->ifindex);
-		if (indicate(r, LAYER_INBOUND_TRANSPORT(packet.v6), KNOWS_PACKET,
-			     cached_of(flow, side, LG_CACHE_IN_TRANSPORT)) == LG_BLOCK) {
+		if (indicate(r, LAYER_INBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 1) == LG_BLOCK) {
 			flow->own_drops++;
 			return TCX_DROP;
 		}
 	}
 	/* Its socket's hook has permitted such packets too: they pass also when a TIME_WAIT takes them. */
-	if (passing && now.turn && !(packet.flags & SYN) && is_permitted(cached_of(flow, side, LG_CACHE_IN_TRANSPORT), packet.v6))
+	if (passing && now.turn && !(packet.flags & SYN) && is_let_in(r))
 		let_pass(passing, parsed, now);
 	return TCX_NEXT;
 }
@@ -211,9 +219,11 @@ int lg_tcx_ingress(struct __sk_buff *skb)
 	struct lg_held *held;
 	int does;
 
+	if (!config.interface && keeps_no_flow(now))
+		return TCX_NEXT;
 	if (!parse(skb, &packet))
 		return TCX_NEXT;
-	if (now.quiet & LG_QUIET_WIRE && !(packet.flags & SYN) && !config.interface)
+	if (!config.interface && now.quiet & LG_QUIET_WIRE && !(packet.flags & SYN))
 		return TCX_NEXT;
 	passing = place_of(&packet);
 	if (passing && now.turn && !(packet.flags & SYN) && is_passing(passing, &packet, now))
@@ -301,14 +311,12 @@ static __always_inline int egress(struct __sk_buff *skb, struct lg_packet *parse
 			flow->own_drops++;
 			return TCX_DROP;
 		}
-		if (indicate(r, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET,
-			     cached_of(flow, sender, LG_CACHE_OUT_TRANSPORT)) == LG_BLOCK) {
+		if (indicate(r, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 1) == LG_BLOCK) {
 			flow->own_drops++;
 			return TCX_DROP;
 		}
 	}
-	if (indicate(r, LAYER_OUTBOUND_IPPACKET(packet.v6), KNOWS_PACKET, cached_of(flow, sender, LG_CACHE_OUT_IPPACKET)) ==
-	    LG_BLOCK) {
+	if (indicate(r, LAYER_OUTBOUND_IPPACKET(packet.v6), KNOWS_PACKET, 1) == LG_BLOCK) {
 		flow->own_drops++;
 		return TCX_DROP;
 	}
@@ -327,6 +335,8 @@ int lg_tcx_egress(struct __sk_buff *skb)
 	struct lg_held *held;
 	int does;
 
+	if (!config.interface && keeps_no_flow(now))
+		return TCX_NEXT;
 	if (sk)
 		sk = bpf_sk_fullsock(sk);
 	if (sk)
@@ -335,7 +345,7 @@ int lg_tcx_egress(struct __sk_buff *skb)
 		return TCX_NEXT;
 	if (!parse(skb, &packet))
 		return TCX_NEXT;
-	if (now.quiet & LG_QUIET_WIRE && !(packet.flags & SYN) && !config.interface) {
+	if (!config.interface && now.quiet & LG_QUIET_WIRE && !(packet.flags & SYN)) {
 		if (sk && owner && sk->state != BPF_TCP_LISTEN)
 			stamp(owner, LG_SETTLED_WIRE, now.turn, 0);
 		return TCX_NEXT;

@@ -95,12 +95,10 @@ int BPF_PROG(lg_set_state, struct sock *sk, int from, int to)
 	__u32 flags;
 	__u64 netns;
 
-	if (BPF_CORE_READ(sk, sk_protocol) != TCP)
+	if ((to != BPF_TCP_CLOSE && to != BPF_TCP_LISTEN) || sk->sk_protocol != TCP)
 		return 0;
 	if (to == BPF_TCP_CLOSE)
-		end_of_old(sk, from);
-	if (to != BPF_TCP_LISTEN)
-		return 0;
+		return end_of_old(sk, from);
 	if (bpf_get_current_ancestor_cgroup_id(config.cgroup_level) != config.cgroup)
 		return 0;
 	owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
