@@ -1,4 +1,4 @@
-"""Connections that the kernel lets pass without a look (kernel/bpf/settled.h): a changed policy reaches them all the same.
+"""Connections that the kernel lets pass without a look (kernel/bpf/settled.h): a changed policy reaches them too.
 
 By `layergate run`, which tells of blocks alone: a trace, which tells of everything, looks at every packet.
 """
@@ -25,7 +25,7 @@ WAIT_S = 20
 EXCHANGE = """
 import sys
 family, address = FAMILY
-server = socket.socket(family); server.bind((address, 8080)); server.listen()
+server = socket.create_server((address, 8080), family=family)
 client = socket.create_connection((address, 8080)); peer, _ = server.accept()
 for end in (client, peer):
     end.settimeout(1)
@@ -62,8 +62,8 @@ def group() -> Iterator[Cgroup]:
         yield made
 
 
-def text_of(layer: str, when: str, action: str = "block") -> str:
-    return f'[[filter]]\nname = "{layer}"\nlayer = "{layer}"\naction = "{action}"\n{when}\n'
+def text_of(layer: str, when: str, action: str = "block", name: str = "") -> str:
+    return f'[[filter]]\nname = "{name or layer}"\nlayer = "{layer}"\naction = "{action}"\n{when}\n'
 
 
 def ask(process: subprocess.Popen[str]) -> str:
@@ -77,18 +77,19 @@ def ask(process: subprocess.Popen[str]) -> str:
 def put(process: subprocess.Popen[str], policy: Path, text: str, version: int) -> None:
     policy.write_text(text, encoding="utf-8")
     process.send_signal(signal.SIGHUP)
-    until_said(process, f"is in force, version {version}")
+    said = until_said(process, "in force")
+    assert f"is in force, version {version}" in said, said
 
 
 # Before the block: no filters at all (then no flow is kept), or some that look at every packet's flow once.
 @pytest.mark.parametrize(
     "first",
-    ["", text_of("OUTBOUND_TRANSPORT", ELSEWHERE) + text_of("INBOUND_TRANSPORT", ELSEWHERE)],
+    ["", text_of("OUTBOUND_TRANSPORT", ELSEWHERE, name="out") + text_of("INBOUND_TRANSPORT", ELSEWHERE, name="in")],
     ids=["flowless", "with flows"],
 )
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("layer", BLOCKS)
-def test_a_block_reaches_a_settled_connection(
+def test_a_block_reaches_a_settled_connection(  # noqa: PLR0917 (fixtures and parameters)
     netns: str, group: Cgroup, tmp_path: Path, layer: str, family: int, first: str
 ) -> None:
     policy = tmp_path / "policy.toml"
@@ -100,7 +101,7 @@ def test_a_block_reaches_a_settled_connection(
             assert ends.stdout.readline() == "ready\n"
             assert [ask(ends) for _ in range(3)] == ["passes"] * 3
             # A version that changes nothing for it, and has it looked at anew.
-            put(run, policy, first + text_of("OUTBOUND_TRANSPORT", "when = { remote_port = 2 }"), 2)
+            put(run, policy, first + text_of("OUTBOUND_TRANSPORT", "when = { remote_port = 2 }", name="other"), 2)
             assert ask(ends) == "passes"
             put(run, policy, first + text_of(layer, f"when = {{ {BLOCKS[layer]} }}"), 3)
             assert ask(ends) != "passes"

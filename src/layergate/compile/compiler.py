@@ -11,8 +11,8 @@ Structure. Four stages, each a module:
 2. `entries`: a filter is a conjunction over words: a box, and clauses for what no box says.
 3. `groups`, `trees`, `cuts`: entries are split by a field that they are narrow in, a tree each; nodes cut or split the
    range of a word; an entry that holds for all of a node's region hides what is heard after it there.
-4. `leaves`, `steps`: trees and tests are steps of 16 bytes in one array; a second array has a row a filter. `native` does
-   3 and 4 in machine code, for large sets.
+4. `leaves`, `steps`: trees and tests are steps of 16 bytes in one array; a second array has a row a filter. For large
+   sets `native` does 3 and 4 in machine code.
 
 All sublayers of a layer share the walk: filters are numbered through in the order in which they are heard (heavy
 sublayers first), a leaf has them in that order, a match skips the rest of its sublayer, and the walk keeps the least
@@ -67,10 +67,11 @@ Vijaykumar, "EffiCuts", 2010; Daly et al., "TupleMerge", 2019; Gupta, "Algorithm
 from __future__ import annotations
 
 import errno
+import gc
 import sys
 from array import array
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -85,7 +86,6 @@ from layergate.engine import NO_CALLOUTS, Callouts, Invocation, in_order
 from layergate.engine.callouts import result_of, unasked
 from layergate.model import Action, Filter, Indication, Layer, NotSupportedError, Policy, Response
 from layergate.model.limits import LIMITS_MAX
-
 
 NATIVE_FROM: Final = 2000  # entries: what building in machine code is worth where Numba is at work already
 NATIVE_ALONE_FROM: Final = 30_000  # and where it would have to be loaded for this alone
@@ -106,6 +106,23 @@ def compile_policy(
         NotSupportedError: a limit, with the layer or the filter that needs more.
     Cost: O(n log n) in the filters; see `trees` for the bound.
     """
+    with _without_collections():
+        return _compiled(policy, before, callouts, is_boot=is_boot)
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Have no cycles collected meanwhile: there are none, and looking for them takes as long as the work."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _compiled(policy: Policy, before: Compiled | None, callouts: Callouts, *, is_boot: bool) -> Compiled:
     names = before.names.copy() if before else Names()
     ordered = in_order(policy, is_boot=is_boot)
     numbers = {sublayer.key: number for number, sublayer in enumerate(policy.sublayers)}
@@ -125,7 +142,7 @@ def compile_policy(
     # Trees rely on how many names there may be: they are built when all names have their numbers, and anew where there
     # are more than they have room for.
     if before and any(names.top(name) != before.names.top(name) for name in before.names.by_field):
-        return compile_policy(policy, replace(before, tables={}, names=names), callouts=callouts, is_boot=is_boot)
+        return _compiled(policy, replace(before, tables={}, names=names), callouts, is_boot=is_boot)
     tables |= {one.layout.layer.id: _table(one) for one in prepared}
     return Compiled(
         version=policy.version,
@@ -273,7 +290,7 @@ def _built(entries: Sequence[Entry], layout: Layout, *, as_list: bool) -> Built:
     words = {slot.field: slot.words for slot in layout.slots.values() if slot.words}
     groups = partition(entries, words, tops)
     if len(entries) >= (NATIVE_FROM if "numba" in sys.modules else NATIVE_ALONE_FROM):
-        with suppress(NotSupportedError):  # without Numba plain Python does the same
+        with suppress(ImportError):  # without Numba plain Python does the same
             from layergate.compile import native  # noqa: PLC0415 (it takes half a second)
 
             return native.build(entries, tops, groups)

@@ -123,10 +123,10 @@ def entries_of(item: Filter, layout: Layout, *, code: int, sublayer: int, asks: 
 
 
 def _plain(item: Filter, layout: Layout) -> tuple[int, list[tuple[int, int, int]]] | None:
-    """Return the need and the ranges of a filter that is a box as it stands; None where it has to be looked at closely.
+    """Return the need and the ranges of a filter that is a box as it stands; None for all others.
 
-    Most filters are: an address or a prefix, a protocol, a port, an application. What this says of them is what the rest
-    of this module says, in a third of the time.
+    Most filters are: an address or a prefix, a protocol, a port, an application. What this says of them is what the
+    rest of this module says, in a third of the time.
     """
     need = 0
     found: list[tuple[int, int, int]] = []

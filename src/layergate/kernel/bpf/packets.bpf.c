@@ -112,8 +112,11 @@ static __noinline struct lg_flow *late_flow(struct __sk_buff *skb, __u64 netns, 
 		*sender = packet->flags & ACK ? LG_SERVER : LG_CLIENT;
 		return new_flow(netns, packet, *sender);
 	}
-	if (packet->flags & RST)
+	if (packet->flags & RST) {
+		if (*sender == LG_NO_SIDE)
+			*sender = LG_CLIENT;
 		return 0;
+	}
 	if (*sender != LG_NO_SIDE)
 		return new_flow(netns, packet, *sender);
 	/* A connection older than we are: its local port is a server's if somebody listens there. */
