@@ -70,7 +70,7 @@ import errno
 import gc
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -82,7 +82,7 @@ from layergate.compile.steps import CODE_BITS, CODE_BLOCK, CODE_HARD, SEVERAL
 from layergate.compile.tables import HIDDEN, WALK_MAX, Compiled, Removed, Table, row_of
 from layergate.compile.trees import Builder, Built
 from layergate.compile.words import Layout, Names
-from layergate.engine import NO_CALLOUTS, Callouts, Invocation, in_order
+from layergate.engine import NO_CALLOUTS, Callouts, Invocation, effective_weight, hearing_order, in_order
 from layergate.engine.callouts import result_of, unasked
 from layergate.model import Action, Filter, Indication, Layer, NotSupportedError, Policy, Response
 from layergate.model.limits import LIMITS_MAX
@@ -124,21 +124,17 @@ def _without_collections() -> Iterator[None]:
 
 def _compiled(policy: Policy, before: Compiled | None, callouts: Callouts, *, is_boot: bool) -> Compiled:
     names = before.names.copy() if before else Names()
-    ordered = in_order(policy, is_boot=is_boot)
-    numbers = {sublayer.key: number for number, sublayer in enumerate(policy.sublayers)}
-    layers = [
-        [(numbers[sublayer.key], item) for sublayer, filters in heard for item in filters]
-        for heard in ordered.layers.values()
-    ]
+    filters = {item.id: item for item in policy.filters}
     tables: dict[int, Table] = {}
-    for heard in layers if before else ():
-        known = before.tables.get(heard[0][1].layer.id) if before else None
-        table = updates.updated(known, heard, names) if known else None
-        if table is not None:
-            tables[table.layer.id] = table
-    prepared = [
-        _prepared(heard[0][1].layer, heard, names, callouts) for heard in layers if heard[0][1].layer.id not in tables
-    ]
+    rest = policy
+    if before and before.tables and not is_boot and before.policy.sublayers == policy.sublayers:
+        tables, anew = _updated(policy, before, filters, names)
+        rest = replace(policy, filters=tuple(item for item in policy.filters if item.layer.id in anew) if anew else ())
+    numbers = {sublayer.key: number for number, sublayer in enumerate(policy.sublayers)}
+    prepared = []
+    for heard in in_order(rest, is_boot=is_boot).layers.values():
+        numbered = [(numbers[sublayer.key], item) for sublayer, found in heard for item in found]
+        prepared.append(_prepared(numbered[0][1].layer, numbered, names, callouts))
     # Trees rely on how many names there may be: they are built when all names have their numbers, and anew where there
     # are more than they have room for.
     if before and any(names.top(name) != before.names.top(name) for name in before.names.by_field):
@@ -150,8 +146,32 @@ def _compiled(policy: Policy, before: Compiled | None, callouts: Callouts, *, is
         layer_versions=policy.layer_versions,
         names=names,
         sublayers=tuple(sublayer.name for sublayer in policy.sublayers),
-        filters={item.id: item for item in policy.filters},
+        filters=filters,
+        policy=policy,
     )
+
+
+def _updated(
+    policy: Policy, before: Compiled, filters: Mapping[int, Filter], names: Names
+) -> tuple[dict[int, Table], set[int]]:
+    """Return the tables of *before* that need no building, brought up to *policy*; and the layers of the others."""
+    places = {key: place for place, key in enumerate(hearing_order(policy))}
+    numbers = {sublayer.key: number for number, sublayer in enumerate(policy.sublayers)}
+    heard = updates.Heard(
+        filters,
+        lambda item: (places[item.sublayer], -effective_weight(item), item.id),
+        lambda item: numbers[item.sublayer],
+    )
+    change = updates.changes(before.policy.filters, policy.filters)
+    tables = {}
+    anew = {item.layer.id for item in change.came} - before.tables.keys()
+    for layer, known in before.tables.items():
+        table = updates.updated(known, change.of_layer(layer), heard, names)
+        if table is None:
+            anew.add(layer)
+        else:
+            tables[layer] = table
+    return tables, anew
 
 
 def compile_layer(
@@ -274,7 +294,7 @@ def _table(prepared: _Prepared, *, as_list: bool = False) -> Table:
         trees=tuple(built.trees),
         entry_count=len(entries),
         walk_max=walk_max,
-        hides={row: frozenset(rows) for row, rows in built.hides.items()},
+        hides={filters[row].id: frozenset(filters[one].id for one in rows) for row, rows in built.hides.items()},
         built_steps=len(built.steps) // 4,
         built_root=built.root,
         built_walk_max=walk_max,

@@ -9,7 +9,7 @@ from typing import Final
 
 from layergate.compile.trees import TreeFacts
 from layergate.compile.words import Layout, Names
-from layergate.model import Action, Filter, Layer
+from layergate.model import Action, Filter, Layer, Policy
 
 HIDDEN: Final = "hidden"
 LIMIT_SHIFT: Final = 48  # of a row's second number: where its limit's number begins
@@ -34,10 +34,10 @@ class Table:
     permit, 2 block), hard (40-47), 1 + the number of its limit in *limits* (48-55), 0 for none. *sublayers*: by the
     number that steps use, the number in the policy. *filters*: by row. *walk_max*: no walk takes more steps.
 
-    For `updates`: *hides*, by row, the rows that it hid somewhere; *fresh*, the ids of filters that came since the
+    For `updates`: *hides*, by filter id, those that it hid somewhere; *fresh*, by id, the filters that came since the
     trees were built, which have a tree of their own behind the first *built_steps*; *built_root* and *built_walk_max*
-    are those of the others. *has_callouts*: of filters that are heard, also of those that have no place. *limits*: the
-    filters with a limit, by its number.
+    are those of the others; *coded*, where the built steps hold codes, empty while nobody asked. *has_callouts*: of
+    filters that are heard, also of those that have no place. *limits*: the filters with a limit, by its number.
     """
 
     layer: Layer
@@ -52,7 +52,8 @@ class Table:
     entry_count: int = 0
     walk_max: int = 0
     hides: Mapping[int, frozenset[int]] = field(default_factory=dict)
-    fresh: frozenset[int] = frozenset()
+    fresh: Mapping[int, Filter] = field(default_factory=dict)
+    coded: array[int] = field(default_factory=lambda: array("I"))
     built_steps: int = 0
     built_root: int = 0
     built_walk_max: int = 0
@@ -67,7 +68,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """The tables of one version, by layer id. *sublayers*: their names, in the policy's order."""
+    """The tables of one version, by layer id. *sublayers*: names, in the policy's order; *filters*: by id."""
 
     version: int
     tables: Mapping[int, Table]
@@ -75,6 +76,7 @@ class Compiled:
     names: Names
     sublayers: tuple[str, ...]
     filters: Mapping[int, Filter] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
 
     def table(self, layer: Layer) -> Table | None:
         """Return the table of *layer*, None where nothing is heard there."""

@@ -5,7 +5,7 @@ are functions that filters ask; `regions` knows which values conditions cover. P
 Source: Microsoft, "Filter Arbitration", "Filter Weight Assignment"; `docs/decisions` where sources disagree.
 """
 
-from layergate.engine.arbitration import NO_CALLOUTS, NO_COUNTS, Ordered, classify, in_order, is_heard
+from layergate.engine.arbitration import NO_CALLOUTS, NO_COUNTS, Ordered, classify, hearing_order, in_order, is_heard
 from layergate.engine.callouts import GO_ON, Answer, CalloutFunction, Callouts, Invocation, unasked
 from layergate.engine.limits import Counts
 from layergate.engine.matching import NOTHING_ASSUMED, Assumed, condition_problem, groups, matches, matches_all
@@ -28,6 +28,7 @@ __all__ = [
     "condition_problem",
     "effective_weight",
     "groups",
+    "hearing_order",
     "in_order",
     "is_heard",
     "matches",

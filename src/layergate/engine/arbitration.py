@@ -18,7 +18,7 @@ Source: Microsoft, "Filter Arbitration"; which filter is reported: seven recorde
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -52,7 +52,7 @@ def in_order(policy: Policy, *, is_boot: bool = False) -> Ordered:
     A running system hears neither boot-time nor disabled filters; before the engine runs (*is_boot*), boot-time filters
     are all that is heard. Cost: O(n log n).
     """
-    place = {sublayer.key: number for number, sublayer in enumerate(_by_weight(policy.sublayers))}
+    place = {key: number for number, key in enumerate(hearing_order(policy))}
     sublayers = {sublayer.key: sublayer for sublayer in policy.sublayers}
     by_layer: dict[int, dict[str, list[Filter]]] = {}
     for item in policy.filters:
@@ -72,11 +72,14 @@ def in_order(policy: Policy, *, is_boot: bool = False) -> Ordered:
 
 def is_heard(item: Filter, *, is_boot: bool = False) -> bool:
     """Whether *item* is heard by a running system, or (*is_boot*) before the engine runs."""
+    if item.flags is FilterFlag.NONE:  # of thousands; to ask a flag takes a microsecond
+        return not is_boot
     return FilterFlag.DISABLED not in item.flags and (FilterFlag.BOOTTIME in item.flags) is is_boot
 
 
-def _by_weight(sublayers: Iterable[Sublayer]) -> list[Sublayer]:
-    return sorted(sublayers, key=lambda sublayer: -sublayer.weight)
+def hearing_order(policy: Policy) -> list[str]:
+    """Return the keys of the sublayers of *policy* in the order in which they are heard."""
+    return [sublayer.key for sublayer in sorted(policy.sublayers, key=lambda sublayer: -sublayer.weight)]
 
 
 @dataclass(slots=True)

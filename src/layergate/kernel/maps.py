@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from array import array
 from collections.abc import Iterator
 from struct import Struct
 from typing import Any, Final
@@ -108,7 +109,7 @@ def make_array(value_bytes: int, count: int) -> int:
 def update_array(fd: int, values: bytes, value_bytes: int) -> None:
     """Write all of *values* into the array of *fd*, from its first element on. Cost: one call."""
     count = len(values) // value_bytes
-    update_batch(fd, b"".join(number.to_bytes(4, "little") for number in range(count)), values, count)
+    update_batch(fd, array("I", range(count)).tobytes(), values, count)
 
 
 def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from layergate.compile import Compiled, Table
+    from layergate.model import Filter
 
 _NUMBER: Final = Struct("<I")
 _LONG: Final = Struct("<Q")
@@ -149,29 +150,14 @@ def require(compiled: Compiled) -> None:
     """Raise NotSupportedError where the programs can't do what *compiled* asks: what they can't know, by name."""
     for table in compiled.tables.values():
         layer = table.layer.short
-        for item in (*table.filters, *(one.filter for one in table.removed)):
+        items = (*table.filters, *(one.filter for one in table.removed))
+        for item in items:
             if item.limit is not None:
                 require_limit(item, item.limit)
-            if item.action.is_callout:
-                raise NotSupportedError(
-                    f"filter '{item.name}'",
-                    f"the kernel can't ask the callout '{item.callout}'",
-                    "a filter that permits or blocks",
-                )
-            for condition in item.conditions:
-                if condition in table.layout.predicates:
-                    raise NotSupportedError(
-                        f"filter '{item.name}'",
-                        f"{condition.match.name} of {condition.value.type.name} on {condition.field} at {layer} "
-                        "can't be put into a table of the kernel",
-                        "test the field for equality",
-                    )
-                if condition.field not in KERNEL_FIELDS:
-                    raise NotSupportedError(
-                        f"filter '{item.name}'",
-                        f"the kernel can't know {condition.field} at {layer}",
-                        f"test one of {', '.join(KERNEL_FIELDS)}",
-                    )
+        # What its filters test and ask, the table knows as a whole: they are looked at where something is amiss.
+        if table.has_callouts or table.layout.predicates or not table.layout.slots.keys() <= _FIELDS.keys():
+            for item in items:
+                _require_item(table, item)
         if table.layout.count > layout.KEY_WORDS:
             raise NotSupportedError(layer, "its table tests words that the kernel hasn't", "compile the policy anew")
         if len(table.sublayers) > layout.SUBLAYERS_MAX:
@@ -179,4 +165,27 @@ def require(compiled: Compiled) -> None:
                 layer,
                 f"filters in {len(table.sublayers)} sublayers, and the kernel hears {layout.SUBLAYERS_MAX} at most",
                 "put filters of neighbouring weights into one sublayer",
+            )
+
+
+def _require_item(table: Table, item: Filter) -> None:
+    if item.action.is_callout:
+        raise NotSupportedError(
+            f"filter '{item.name}'",
+            f"the kernel can't ask the callout '{item.callout}'",
+            "a filter that permits or blocks",
+        )
+    for condition in item.conditions:
+        if condition in table.layout.predicates:
+            raise NotSupportedError(
+                f"filter '{item.name}'",
+                f"{condition.match.name} of {condition.value.type.name} on {condition.field} at {table.layer.short} "
+                "can't be put into a table of the kernel",
+                "test the field for equality",
+            )
+        if condition.field not in KERNEL_FIELDS:
+            raise NotSupportedError(
+                f"filter '{item.name}'",
+                f"the kernel can't know {condition.field} at {table.layer.short}",
+                f"test one of {', '.join(KERNEL_FIELDS)}",
             )
