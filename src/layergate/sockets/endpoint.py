@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import socket
 import struct
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from layergate.kernel import inetdiag
 from layergate.sockets import states
+from layergate.sockets.addresses import address_words
 from layergate.sockets.owners import NOBODY, Facts, Holder, Owners
 from layergate.sockets.tcp_info import Memory, TcpInfo, memory, tcp_info
 
-_MAPPED: Final = bytes(10) + b"\xff\xff"
 _STORAGE_HEADER: Final = 4
 _REQUEST_KEY: Final = struct.Struct("=16s16sHHI")
 
@@ -38,16 +37,6 @@ class Timer(NamedTuple):
     kind: str
     expires_ms: int
     tries: int
-
-
-@lru_cache(maxsize=1 << 16)
-def address_words(data: bytes, family: int) -> str:
-    """Return an address of a message as text, IPv6 in brackets; v4-mapped as IPv4."""
-    if family == socket.AF_INET:
-        return socket.inet_ntop(socket.AF_INET, data[:4])
-    if data.startswith(_MAPPED):
-        return socket.inet_ntop(socket.AF_INET, data[12:])
-    return f"[{socket.inet_ntop(socket.AF_INET6, data)}]"
 
 
 class Endpoint:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from typing import Final
 
-from layergate.sockets.endpoint import address_words
+from layergate.sockets.addresses import address_words
 
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 

@@ -8,40 +8,16 @@ Worked example: `read(Detail.FULL, namespaces=(HERE,))` gives (endpoints, owners
 
 from __future__ import annotations
 
-import enum
-import socket
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from layergate.kernel import inetdiag, iterators
 from layergate.kernel.netns import Namespace
 from layergate.sockets import owners as who
 from layergate.sockets import states
+from layergate.sockets.asking import ALL, FAMILIES, Asked, Datagram, Detail, Question, datagrams
 from layergate.sockets.endpoint import Endpoint, Head
 from layergate.sockets.namespaces import HERE, Place
-
-TCP, UDP = socket.IPPROTO_TCP, socket.IPPROTO_UDP
-FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
-PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
-
-
-class Detail(enum.Enum):
-    """What the kernel is asked to tell of each socket, as extensions."""
-
-    PLAIN = ()
-    FULL = (inetdiag.INFO, inetdiag.SKMEMINFO, inetdiag.CONG, inetdiag.TOS)
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What to list. *states*: a bit a state of the kernel's. *with_owners*: False leaves owners out."""
-
-    detail: Detail = Detail.FULL
-    protocols: tuple[str, ...] = ("tcp", "udp")
-    states: int = inetdiag.ALL_STATES
-    with_owners: bool = True
 
 
 @dataclass(slots=True)
@@ -54,7 +30,7 @@ class Table:
 
 
 def read(
-    question: Question = Question(),
+    question: Question = ALL,
     places: Sequence[Place] = (HERE,),
     programs: iterators.Owners | None = None,
 ) -> Table:
@@ -63,14 +39,16 @@ def read(
     Cost: 2 µs an endpoint (a plain list), 3 µs with full detail, and half of that on another processor for owners.
     """
     table = Table()
-    asking = _Owners(programs) if question.with_owners else None
+    torn: list[Place] = []
+    asking = Asked(programs) if question.with_owners else None
     if asking is not None:
         asking.start()
     try:
-        listed = [(place, list(datagrams(question, place, table))) for place in places]
+        listed = [(place, list(datagrams(question, place, torn))) for place in places]
     finally:
         if asking is not None:
             asking.join()
+    table.is_torn = bool(torn)
     if asking is not None:
         table.owners = asking.result()
     for place, found in listed:
@@ -78,66 +56,10 @@ def read(
     return table
 
 
-def read_messages(question: Question, place: Place = HERE) -> tuple[list[tuple[str, int, bytes]], who.Owners, bool]:
-    """List *place* without making endpoints: (protocol, family, datagram) each, owners, whether it is torn.
-
-    Raises NotSupportedError.
-    """
-    table = Table()
-    asking = _Owners(None)
-    asking.start()
-    try:
-        found = list(datagrams(question, place, table))
-    finally:
-        asking.join()
-    return found, asking.result(), table.is_torn
-
-
-def datagrams(question: Question, place: Place, table: Table) -> Iterator[tuple[str, int, bytes]]:
-    """Yield what the kernel tells in *place*: (protocol, family, datagram)."""
-    namespace = place.open()
-    try:
-        for protocol in question.protocols:
-            for family in FAMILIES:
-                extensions = question.detail.value
-                dump = inetdiag.Dump(family, PROTOCOLS[protocol], states=question.states, extensions=extensions)
-                with namespace.entered():
-                    for datagram in dump:
-                        yield protocol, family, datagram
-                table.is_torn |= dump.is_torn
-    finally:
-        namespace.close()
-
-
-def _endpoints(
-    found: Iterable[tuple[str, int, bytes]], owners: who.Owners, namespace: str | None
-) -> Iterator[Endpoint]:
+def _endpoints(found: Iterable[Datagram], owners: who.Owners, namespace: str | None) -> Iterator[Endpoint]:
     for protocol, _, datagram in found:
         for offset in inetdiag.messages(datagram):
             yield Endpoint(protocol, datagram, offset, owners=owners, namespace=namespace)
-
-
-class _Owners(threading.Thread):
-    """Reads the owners beside the list: most of it is the kernel's work, and Python lets go meanwhile."""
-
-    def __init__(self, programs: iterators.Owners | None) -> None:
-        super().__init__(daemon=True)
-        self._programs = programs
-        self._found: who.Owners | BaseException | None = None
-
-    def run(self) -> None:
-        """Read them."""
-        try:
-            self._found = who.read(self._programs)
-        except BaseException as error:  # noqa: BLE001 (told where it is joined)
-            self._found = error
-
-    def result(self) -> who.Owners:
-        """Return them. Raises what went wrong."""
-        if isinstance(self._found, BaseException):
-            raise self._found
-        assert self._found is not None
-        return self._found
 
 
 def states_asked(names: Iterable[str]) -> int:

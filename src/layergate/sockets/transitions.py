@@ -19,7 +19,7 @@ from typing import Final
 
 from layergate.kernel import sockets_layout_generated as layout
 from layergate.kernel.ring import Record
-from layergate.sockets.endpoint import address_words
+from layergate.sockets.addresses import address_words
 from layergate.sockets.owners import Facts, Holder
 from layergate.sockets.states import TCP_STATES
 
