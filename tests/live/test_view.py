@@ -139,6 +139,31 @@ def test_a_block_is_in_force_within_a_second_of_the_yes(netns: str, tmp_path: Pa
             process.kill()
 
 
+def test_the_details_show_what_each_layer_says(netns: str, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY + '[[filter]]\nname = "out it goes"\nlayer = "OUTBOUND_TRANSPORT"\naction = "permit"\n')
+    script = """
+    listener = socket.create_server(("127.0.0.1", 8203))
+    client = socket.create_connection(("127.0.0.1", 8203)); server, _ = listener.accept()
+    client.sendall(b"x"); server.recv(1)
+    print(1, flush=True); listener.accept()
+    """
+    with control_group("view") as group, running(netns, policy, group), start_in(netns, group, script) as process:
+        terminal = Terminal(netns)
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            terminal.until("endpoints")
+            terminal.press("/local_port:8203 state:established\r")
+            terminal.until("1 of ")
+            terminal.press("\r")
+            terminal.until("'all may' (recorded)")
+            terminal.until("'out it goes'")
+        finally:
+            terminal.close()
+            process.kill()
+
+
 def test_without_a_terminal_the_user_is_sent_to_ls(netns: str) -> None:
     done = subprocess.run(
         inside(netns, LAYERGATE, "view"), capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL

@@ -101,13 +101,17 @@ class States:
         return [(layout.HISTOGRAM_KEY.unpack(key), layout.HISTOGRAM.unpack(value)) for key, value in found.items()]
 
     def counts(self) -> dict[str, int]:
-        """Return how many transitions were told and lost, and how many samples found no room."""
+        """Return how many transitions were told and lost, and how many samples found no room.
+
+        Lost are also those that interrupted the program at work: the kernel counts them.
+        """
         cpus = os.sysconf("SC_NPROCESSORS_CONF")
         counts = Map(self._object.map_fd("lg_counts"), 4, 8 * cpus)
         result = {}
         for number, name in _COUNTS.items():
             values = counts.get(struct.pack("<I", number)) or b""
             result[name] = sum(struct.unpack(f"<{len(values) // 8}Q", values))
+        result["lost"] += tracepoints.missed(self._object.program_fd("lg_state"))
         return result
 
     def close(self) -> None:

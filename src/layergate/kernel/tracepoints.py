@@ -15,6 +15,7 @@ import fcntl
 import os
 import platform
 import struct
+from pathlib import Path
 from typing import Final
 
 from layergate.kernel.cgroups import private_mount
@@ -38,6 +39,15 @@ def attach_btf(name: str, program: int) -> int:
     except OSError as error:
         remedy = "run as root" if os.geteuid() else "it needs CONFIG_DEBUG_INFO_BTF and CAP_PERFMON"
         raise NotSupportedError(f"tracepoint {name}", f"can't be attached: {error.strerror}", remedy) from error
+
+
+def missed(program: int) -> int:
+    """Return how often *program* was not run because it was at work on that processor already."""
+    for line in Path(f"/proc/self/fdinfo/{program}").read_text(encoding="ascii").splitlines():
+        name, _, value = line.partition(":")
+        if name == "recursion_misses":
+            return int(value)
+    return 0
 
 
 def attach_event(category: str, name: str, program: int) -> int:

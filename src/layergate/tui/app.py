@@ -21,6 +21,7 @@ from textual.widget import Widget
 
 from layergate.sockets.diagnosis.finding import Finding
 from layergate.sockets.endpoint import Endpoint
+from layergate.sockets.passage import Passed
 from layergate.tui.feed import Source
 from layergate.tui.frame import frame
 from layergate.tui.keys import press
@@ -68,8 +69,8 @@ class ViewApp(App[None]):
         self.model = Model()
         self._feed, self._clock = feed, clock
         self._lines = Lines(self.model)
-        self._figures_at = 0.0
-        self._listing = self._diagnosing = False
+        self._figures_at = self._passage_at = 0.0
+        self._listing = self._diagnosing = self._passing = False
 
     def compose(self) -> ComposeResult:
         """Put the one widget there is on the screen."""
@@ -92,6 +93,8 @@ class ViewApp(App[None]):
         request = self.model.take_request()
         if request is not None:
             self.run_worker(partial(self._beside, lambda: self._feed.carry_out(request), self._tell), thread=True)
+        if self.model.tab == "details":
+            self._ask_passage()
         if self.model.tab == "findings" and not self._diagnosing:
             self._diagnosing = True
             self.run_worker(partial(self._beside, self._feed.findings, self._diagnosed), thread=True)
@@ -113,9 +116,31 @@ class ViewApp(App[None]):
             ]
             for cookie, info in self._feed.figures(visible):
                 rows.watch(cookie, info, now)
+        if self.model.tab == "details":
+            self._ask_passage()
         if not self._listing and self._feed.due():
             self._listing = True
             self.run_worker(partial(self._beside, self._feed.endpoints, self._listed), thread=True)
+        self._lines.refresh()
+
+    def _ask_passage(self) -> None:
+        """Ask what the layers say of the row under the cursor, once a second, and at once when it is another row."""
+        row, cookie = self.model.selected_row(), self.model.selected_cookie()
+        now = self._clock()
+        is_known = self.model.passage[0] == cookie
+        if row is None or cookie is None or self._passing or (is_known and now < self._passage_at):
+            return
+        self._passing, self._passage_at = True, now + _FIGURES_S
+        is_server = self.model.is_server(row)
+
+        def ask() -> tuple[int, list[Passed]]:
+            return cookie, self._feed.passage(row.subject, is_server=is_server)
+
+        self.run_worker(partial(self._beside, ask, self._passed), thread=True)
+
+    def _passed(self, passage: tuple[int, list[Passed]]) -> None:
+        self._passing = False
+        self.model.passage = passage
         self._lines.refresh()
 
     def _beside(self, work: Callable[[], T], then: Callable[[T], None]) -> None:

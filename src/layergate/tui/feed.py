@@ -13,22 +13,30 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
 from layergate.kernel import inetdiag, iterators
 from layergate.kernel.netns import own_cookie
 from layergate.kernel.states import States
+from layergate.live import record
+from layergate.live.names import SystemResolver
 from layergate.model import LayergateError, NotSupportedError
+from layergate.policyfile import load_file
 from layergate.sockets import table
+from layergate.sockets.authorised import authorised
 from layergate.sockets.closing import close, plan
 from layergate.sockets.diagnosis import diagnose
 from layergate.sockets.diagnosis.evidence import Limits
 from layergate.sockets.diagnosis.finding import Finding
 from layergate.sockets.diagnosis.reading import evidence
 from layergate.sockets.endpoint import Endpoint
+from layergate.sockets.passage import Passages, Passed
+from layergate.sockets.subject import Subject
 from layergate.sockets.tcp_info import TcpInfo
 from layergate.sockets.transitions import Transition
+from layergate.sockets.units import Units
 from layergate.tui.blocking import add_filters
 from layergate.tui.model import Request
 from layergate.tui.rows import Row
@@ -59,6 +67,9 @@ class Source(Protocol):
     def findings(self) -> list[Finding]:
         """Diagnose. Takes a second or more."""
 
+    def passage(self, subject: Subject, *, is_server: bool) -> list[Passed]:
+        """Return what each layer says of a connection. May take some tenths of a second."""
+
     def carry_out(self, request: Request) -> str:
         """Do what the user has said yes to; return what to tell."""
 
@@ -75,6 +86,8 @@ class Feed:
         self._policy = policy
         self._began_ns = time.monotonic_ns()
         self._next = 0.0
+        self._units = Units()
+        self._asked: tuple[tuple[int, int] | None, Passages] | None = None
         self._owners: iterators.Owners | None = None
         self._states: States | None = None
         self._asker = inetdiag.Asker()
@@ -119,6 +132,29 @@ class Feed:
     def findings(self) -> list[Finding]:
         """Diagnose, over a second."""
         return diagnose(evidence(_DIAGNOSE_S, Limits(), programs=self._owners))
+
+    def passage(self, subject: Subject, *, is_server: bool) -> list[Passed]:
+        """Return what each layer says of a connection: by the run that has it, else by the only run there is."""
+        runs = record.read_all()
+        cookie = subject.cookie if isinstance(subject, Endpoint) else 0
+        by = None
+        with suppress(LayergateError):
+            by = authorised().get(cookie)
+        mine = [one for one in runs if by is not None and one.owners == by[0]] or (runs if len(runs) == 1 else [])
+        name = mine[0].filters.get(by[1], f"filter {by[1]}") if mine and by is not None else None
+        if not mine and by is not None:
+            name = f"filter {by[1]}"
+        return list(self._passages(mine[0] if mine else None).of(subject, is_server=is_server, recorded=name))
+
+    def _passages(self, run: record.Record | None) -> Passages:
+        """Return who asks the policy of *run*, read once a version."""
+        version = (run.pid, run.version) if run else None
+        if self._asked is None or self._asked[0] != version:
+            policy = None
+            with suppress(LayergateError, OSError):
+                policy = load_file(run.policy, SystemResolver()).policy if run else None
+            self._asked = version, Passages(policy, self._units)
+        return self._asked[1]
 
     def carry_out(self, request: Request) -> str:
         """Do what the user has said yes to; return what to tell."""

@@ -16,6 +16,7 @@ from layergate.sockets.columns import size_words, time_words
 from layergate.sockets.endpoint import Endpoint
 from layergate.sockets.histograms import Histogram, drawn
 from layergate.sockets.lines import service_name
+from layergate.sockets.passage import Passed
 from layergate.sockets.subject import Subject
 from layergate.tui.keys import KEYS
 from layergate.tui.model import TABS, Group, Model
@@ -187,6 +188,8 @@ def _details(model: Model, width: int, height: int) -> Iterator[Line]:
         for event in history:
             spent = f"after {time_words(event.spent_s)}" if event.spent_s is not None else ""
             yield [(f"  {event.was:<12} → {event.to:<12} {spent}", "plain")]
+    if cookie is not None and model.passage[0] == cookie:
+        yield from _layers(model.passage[1], row)
     if row.watched and row.watched.rtts_us:
         histogram = Histogram()
         for rtt_us in row.watched.rtts_us:
@@ -194,6 +197,24 @@ def _details(model: Model, width: int, height: int) -> Iterator[Line]:
         yield [("", "plain")]
         for text in drawn("round trips, smoothed, a sample a second", histogram):
             yield [(text, "plain")]
+
+
+def _layers(passage: Iterable[Passed], row: Row) -> Iterator[Line]:
+    """Draw the layers: what each says, by which filter, and what has passed it."""
+    info = row.watched.info if row.watched else None
+    counts = {}
+    if info is not None:
+        counts = {
+            "OUTBOUND_TRANSPORT": f"{info.segments_out} segments",
+            "INBOUND_TRANSPORT": f"{info.segments_in} segments",
+            "STREAM": f"{size_words(info.bytes_sent)} out, {size_words(info.bytes_received)} in",
+        }
+    yield [("layers", "head")]
+    for one in passage:
+        verdict = f"{one.verdict or '-'}{'' if one.is_certain else '?'}"
+        by = f"'{one.by}'{' (recorded)' if one.is_recorded else ''}" if one.by else ""
+        told = "  ".join(filter(None, (by, counts.get(one.layer, ""))))
+        yield [(f"  {one.layer:<23}{verdict:<8}", "closing" if one.verdict == "block" else "plain"), (told, "dim")]
 
 
 def _facts(one: Subject, row: Row) -> Iterator[tuple[str, str]]:

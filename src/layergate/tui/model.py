@@ -21,6 +21,7 @@ from layergate.sockets.columns import COLUMNS, row_text
 from layergate.sockets.diagnosis.finding import Finding
 from layergate.sockets.endpoint import Endpoint
 from layergate.sockets.filters import Filter, parse
+from layergate.sockets.passage import Passed
 from layergate.sockets.subject import Subject
 from layergate.tui.rows import Row, Rows
 
@@ -68,6 +69,7 @@ class Model:
         self.shows_closing = True
         self.expanded: set[str] = set()
         self.findings: Sequence[Finding] = ()
+        self.passage: tuple[int, Sequence[Passed]] = (0, ())  # of the row with that cookie
         self.order: list[int] = []
         self.groups: list[Group] = []
         self.cursor = 0
@@ -152,6 +154,14 @@ class Model:
         """Return the row under the cursor."""
         cookie = self.selected_cookie()
         return None if cookie is None else self.rows.by_cookie[cookie]
+
+    def is_server(self, row: Row) -> bool:
+        """Whether the row's connection came in: somebody listens on its port."""
+        port, protocol = row.subject.local_port, row.subject.protocol
+        return any(
+            other.subject.local_port == port and other.subject.has_no_remote and other.subject.protocol == protocol
+            for other in self.rows.by_cookie.values()
+        )
 
     def set_page(self, lines: int) -> None:
         """Say how many lines of the list fit on the screen."""

@@ -15,9 +15,12 @@ import pytest
 
 pytest.importorskip("textual", reason="the extra `view` is not installed")
 
+from layergate.policyfile import TableResolver, load_text
 from layergate.sockets.diagnosis import diagnose
 from layergate.sockets.diagnosis.finding import Finding
 from layergate.sockets.endpoint import Endpoint
+from layergate.sockets.passage import Passages, Passed
+from layergate.sockets.subject import Subject
 from layergate.sockets.tcp_info import TcpInfo
 from layergate.sockets.transitions import Transition
 from layergate.tui.app import STYLES, ViewApp
@@ -28,6 +31,17 @@ from tests.unit.sockets.example import NO_INFO, OWNERS, endpoint
 from tests.unit.sockets.test_diagnosis import close_wait, evidence
 from tests.unit.sockets.test_histograms import transition
 
+POLICY = load_text(
+    """
+    [[filter]]
+    name = "no answers to strangers"
+    layer = "OUTBOUND_TRANSPORT"
+    action = "block"
+    when = { local_port = 80, remote_address = "203.0.113.0/24" }
+    """,
+    file="policy.toml",
+    resolver=TableResolver(),
+).policy
 GOLDEN = Path(__file__).parents[2] / "golden"
 
 
@@ -79,6 +93,9 @@ class FakeFeed:
                         rtt_us=1000 * one.cookie, bytes_sent=sent, last_data_sent_ms=idle, last_data_received_ms=idle
                     ),
                 )
+
+    def passage(self, subject: Subject, *, is_server: bool) -> list[Passed]:
+        return list(Passages(POLICY).of(subject, is_server=is_server, recorded="web is served"))
 
     def findings(self) -> list[Finding]:
         return diagnose(evidence(*close_wait(6, ms=41_000)))

@@ -305,8 +305,11 @@ int BPF_PROG(lg_state, struct sock *sk, int from, int to)
 	if (!is_watched(sk))
 		return 0;
 	life = bpf_sk_storage_get(&lg_lives, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!life)
+	if (!life) {
+		/* No memory; of a socket that is being freed, nobody has anything any more. */
+		count(LG_COUNT_LOST);
 		return 0;
+	}
 	cookie = bpf_get_socket_cookie(sk);
 	if (life->cookie != cookie) {
 		/* New to us; or a child that has its listener's storage. */

@@ -11,20 +11,18 @@ Source: `layergate.analysis.outcomes` (what a verdict hangs on).
 
 from __future__ import annotations
 
-import ipaddress
-import os
 from collections.abc import Iterator
 from typing import Final
 
 from layergate.analysis.outcomes import dependences
-from layergate.engine import Assumed, Ordered, classify, in_order, unasked
-from layergate.model import Action, DataType, Indication, Layer, Policy, Value, Verdict, layer_named
+from layergate.engine import classify, in_order, unasked
+from layergate.model import Action, Policy, Verdict, layer_named
 from layergate.sockets.diagnosis.evidence import Evidence, Rule
 from layergate.sockets.diagnosis.finding import Finding, Severity
 from layergate.sockets.endpoint import Endpoint
+from layergate.sockets.passage import indication_of, unknown
 
 _LAYERS: Final = ("ALE_AUTH_LISTEN", "INBOUND_TRANSPORT", "ALE_AUTH_RECV_ACCEPT", "ALE_FLOW_ESTABLISHED")
-_TCP: Final = 6
 
 
 def rule(policy: Policy) -> Rule:
@@ -37,8 +35,8 @@ def rule(policy: Policy) -> Rule:
             for name in _LAYERS:
                 layer = layer_named(f"{name}_V{one.family}")
                 assert layer is not None
-                indication = _indication(one, layer)
-                assumed = _unknown(ordered, indication)
+                indication = indication_of(one, layer)
+                assumed = unknown(ordered, indication)
                 verdict = classify(ordered, indication, callouts=callouts, assumed=assumed)
                 others = [other.verdict for other in dependences(ordered, indication, assumed, callouts)]
                 if all(outcome.action is Action.BLOCK for outcome in (verdict, *others)):
@@ -61,30 +59,3 @@ def _finding(one: Endpoint, layer: str, verdict: Verdict) -> Finding:
         one.process,
         {"layer": layer, "filter": decided.id if decided else None, "filter_name": decided.name if decided else None},
     )
-
-
-def _indication(one: Endpoint, layer: Layer) -> Indication:
-    """Return what is known of whoever comes to the listener *one*."""
-    known = {"IP_PROTOCOL": Value(DataType.UINT8, _TCP), "IP_LOCAL_PORT": Value(DataType.UINT16, one.local_port)}
-    address = ipaddress.ip_address(one.local_address)
-    if not address.is_unspecified:
-        known["IP_LOCAL_ADDRESS"] = (
-            Value(DataType.UINT32, int(address))
-            if address.version == 4
-            else Value(DataType.BYTE_ARRAY16, address.packed)
-        )
-    process = one.process
-    if process is not None and process.app:
-        known["ALE_APP_ID"] = Value(DataType.BYTE_BLOB, os.fsencode(process.app))
-    return Indication(layer, {name: value for name, value in known.items() if layer.field(name)})
-
-
-def _unknown(ordered: Ordered, indication: Indication) -> Assumed:
-    """Return the tests of what is not known, each taken not to be met first."""
-    return {
-        condition: False
-        for _, filters in ordered.at(indication.layer)
-        for item in filters
-        for condition in item.conditions
-        if condition.field not in indication.values
-    }
