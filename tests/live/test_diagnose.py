@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import resource
 import subprocess
 import time
 from collections.abc import Iterator
@@ -425,3 +428,94 @@ def test_people_are_told_in_words(netns: str) -> None:
     assert "error: accept-queue-full  0.0.0.0:80" in done.stdout
     assert "    why: " in done.stdout
     assert "    do: " in done.stdout
+
+
+# --- limits of the whole machine ------------------------------------------------------------------------------------
+
+
+def on_the_machine() -> dict[str, Line]:
+    """Return the findings of our own namespace, which alone sees the limits of the whole machine."""
+    done = subprocess.run(
+        [LAYERGATE, "diagnose", "--json", "--seconds", "0.3"], capture_output=True, text=True, check=False, timeout=60
+    )
+    return {one["id"]: one for one in map(json.loads, done.stdout.splitlines()) if "id" in one}
+
+
+def machine_s(name: str) -> list[int]:
+    return [int(word) for word in Path(f"/proc/sys/net/ipv4/{name}").read_text(encoding="ascii").split()]
+
+
+def orphans() -> int:
+    """Return how many there are, of the whole machine."""
+    words = Path("/proc/net/sockstat").read_text(encoding="ascii").split("TCP:")[1].split()
+    return int(words[words.index("orphan") + 1])
+
+
+def test_tcp_s_memory_runs_short(netns: str) -> None:
+    """Data that nobody reads: as much as it takes, some gigabytes at most, for some seconds."""
+    _, pressure, limit = machine_s("tcp_mem")
+    wanted = (pressure + (limit - pressure) // 8) * os.sysconf("SC_PAGE_SIZE")
+    available = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
+    if not available or int(available[1]) * 1024 < 2 * wanted:
+        pytest.skip("not enough memory to fill TCP's share of it")
+    script = f"""
+    def held():
+        words = open("/proc/net/sockstat").read().split("TCP:")[1].split()
+        return int(words[words.index("mem") + 1]) * {os.sysconf("SC_PAGE_SIZE")}
+    listener = socket.create_server(("127.0.0.1", 80))
+    SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+    listener.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 512 << 20)
+    kept, data = [], bytes(1 << 20)
+    while held() < {wanted} and len(kept) < 200:
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 64 << 20)
+        client.connect(("127.0.0.1", 80)); kept += [client, listener.accept()[0]]
+        client.setblocking(False)
+        try:
+            while held() < {wanted}: client.send(data)
+        except BlockingIOError: pass
+    print(1, flush=True); until_end()
+    """
+    with going_on(netns, script):
+        one = on_the_machine()["memory-pressure"]
+    assert one["figures"]["pages"] >= pressure  # type: ignore[index]
+    assert (one["figures"]["pressure"], one["figures"]["limit"]) == (pressure, limit)  # type: ignore[index]
+
+
+def test_connections_that_nobody_has_any_more_come_near_their_limit(netns: str) -> None:
+    """Closed while their peers are cut off: what a process may open, by as many processes as it takes."""
+    (limit,) = machine_s("tcp_max_orphans")
+    each = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200
+    workers = -(-int(limit * 0.85) // each)
+    if limit > 300_000:
+        pytest.skip(f"{limit:,} orphans are too many to make")
+    setting(netns, core__somaxconn=30_000, ipv4__ip_local_port_range="2000 65000")
+    script = f"""
+    import ctypes, subprocess
+    connected, go = os.pipe(), os.pipe()
+    for number in range({workers}):
+        if os.fork(): continue
+        ctypes.CDLL(None).prctl(1, 9)  # dies with its parent
+        address = f"127.0.0.{{number + 1}}"
+        listener = socket.create_server((address, 80), backlog=30_000)
+        kept = [socket.create_connection((address, 80)) for _ in range({int(limit * 0.85) // workers})]
+        os.write(connected[1], b"c"); os.read(go[0], 1)
+        for one in kept: one.close()
+        os.write(connected[1], b"c"); until_end()
+    def until(count):
+        while count: count -= len(os.read(connected[0], count))
+    until({workers})
+    rules = "table ip lg {{ chain c {{ type filter hook output priority 0; drop; }}; }}"
+    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+    os.write(go[1], bytes({workers})); until({workers})
+    print(1, flush=True); until_end()
+    """
+    with going_on(netns, script):
+        one = on_the_machine()["orphans"]
+        nft(netns, "flush ruleset")  # or they would stay for minutes, and their namespace with them
+    end = time.monotonic() + 20
+    while orphans() > limit // 10 and time.monotonic() < end:
+        time.sleep(0.2)
+    assert orphans() <= limit // 10
+    assert one["figures"]["count"] >= 0.8 * limit  # type: ignore[index]
+    assert one["figures"]["limit"] == limit  # type: ignore[index]
