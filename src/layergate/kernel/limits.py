@@ -25,7 +25,7 @@ from typing import Final
 from layergate.compile import Compiled, Op, Table
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.maps import Map
-from layergate.model import Counted, Filter, Key, Limit, NotSupportedError, Per, Response
+from layergate.model import Ban, Counted, Filter, Key, Limit, NotSupportedError, Per, Response
 
 _NUMBER: Final = Struct("<I")
 _MS: Final = 1_000_000
@@ -33,6 +33,8 @@ COUNTED: Final[Mapping[Counted, int]] = {
     Counted.CONCURRENT: layout.COUNTED_CONCURRENT,
     Counted.NEW: layout.COUNTED_NEW,
     Counted.HALF_OPEN: layout.COUNTED_HALF_OPEN,
+    Counted.SLOW: layout.COUNTED_LIVING,
+    Counted.EMPTY: layout.COUNTED_LIVING,
 }
 PER: Final[Mapping[Per, int]] = {
     Per.REMOTE_ADDRESS: layout.PER_REMOTE_PREFIX,
@@ -155,6 +157,19 @@ class Limits:
         """Ban *key* (struct lg_count_key, which names the limit) from now on."""
         now = time.monotonic_ns()
         self._bans.set(key, layout.BAN.pack(now, now + int(seconds * 1e9), 0, 0))
+
+    def repeat_ban(self, key: bytes, ban: Ban) -> int:
+        """Ban *key* as the programs do: longer where it is a repeater. Returns when that ends, ns."""
+        now, repeats = time.monotonic_ns(), 0
+        before = self._bans.get(key)
+        if before is not None:
+            began, until, earlier, _ = layout.BAN.unpack(before)
+            # Who stayed away for as long as he was banned is no repeater.
+            if now - until < until - began:
+                repeats = earlier + 1
+        until = now + ban.length_ms(repeats) * _MS
+        self._bans.set(key, layout.BAN.pack(now, until, repeats, 0))
+        return until
 
     def lift(self, key: bytes) -> None:
         """End the ban of *key*, and forget that it was."""

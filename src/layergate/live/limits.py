@@ -17,6 +17,7 @@ from typing import Final
 
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.ring import Record
+from layergate.live.resets import Ends
 from layergate.model import Filter, Key, Per
 
 PAST: Final = "past"
@@ -90,11 +91,25 @@ def limited(
 
 
 def key_words(key: Key, record: Record, app: str | None, unit: str | None) -> str:
-    """Return the key of *record* in words: "203.0.113.9", "203.0.113.0/24", "203.0.113.9 port 443", "all"."""
-    local, remote = record[layout.RECORD_ADDRESS][:2], record[layout.RECORD_ADDRESS][2:]
-    v6 = bool(record[layout.RECORD_BITS] & layout.BIT_V6)
+    """Return the key of *record* in words: see `words_of`."""
     ports = record[layout.RECORD_SCALAR]
-    local_port, remote_port = ports[layout.FIELD_IP_LOCAL_PORT], ports[layout.FIELD_IP_REMOTE_PORT]
+    local_high, local_low, remote_high, remote_low = record[layout.RECORD_ADDRESS]
+    ends = (
+        local_high,
+        local_low,
+        remote_high,
+        remote_low,
+        ports[layout.FIELD_IP_LOCAL_PORT],
+        ports[layout.FIELD_IP_REMOTE_PORT],
+        bool(record[layout.RECORD_BITS] & layout.BIT_V6),
+    )
+    return words_of(key, ends, app, unit)
+
+
+def words_of(key: Key, ends: Ends, app: str | None = None, unit: str | None = None) -> str:
+    """Return the key of a connection in words: "203.0.113.9", "203.0.113.0/24", "203.0.113.9 port 443", "all"."""
+    *addresses, local_port, remote_port, v6 = ends
+    local, remote = addresses[:2], addresses[2:]
     match key.per:
         case Per.ALL:
             return "all"

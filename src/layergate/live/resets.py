@@ -13,6 +13,7 @@ Cost: a call of the kernel a thousand flows. Source: kernel/bpf/limits.h (key_fo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
@@ -66,19 +67,44 @@ def found(flows: Map, wanted: Iterable[tuple[int, Key, tuple[int, ...]]]) -> Ite
     """Yield cookie and ends (struct lg_reset) of each connection in *flows* (lg_flows) that one of *wanted* has."""
     keys = {number: key for number, key, _ in wanted}
     values = {(number, value) for number, _, value in wanted}
+    for one in connections(flows, sum(1 << number for number in keys)):
+        if any(
+            one.counted >> number & 1 and (number, value_of(key, one.ends, one.unit)) in values
+            for number, key in keys.items()
+        ):
+            yield one.cookie, one.reset
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An end of a connection that limits count. *counted*: a bit a limit; *opened_ns*: CLOCK_MONOTONIC."""
+
+    cookie: int
+    netns: int
+    ends: Ends
+    counted: int
+    app: int
+    unit: int
+    opened_ns: int
+
+    @property
+    def reset(self) -> bytes:
+        """What names its socket to be destroyed (struct lg_reset)."""
+        return layout.RESET.pack(self.netns, *self.ends, 0, 0)
+
+
+def connections(flows: Map, mask: int) -> Iterator[Connection]:
+    """Yield the ends in *flows* (lg_flows) that a limit of *mask* (a bit each) counts, and that have a socket."""
     for raw, content in flows.items():
         flow = layout.FLOW.unpack(content)
         for index in range(2):
             side = _SIDE.unpack_from(flow[layout.FLOW_SIDE], index * _SIDE.size)
             counted, cookie = side[layout.SIDE_COUNTED], side[layout.SIDE_COOKIE]
-            if not counted or not cookie:
+            if not counted & mask or not cookie:
                 continue
             netns, *addresses, low_port, high_port, v6 = layout.FLOW_KEY.unpack(raw)
             low, high = (*addresses[:2], low_port), (*addresses[2:], high_port)
             local, remote = (low, high) if (index == 0) == bool(flow[layout.FLOW_CLIENT_IS_LOW]) else (high, low)
             ends = (*local[:2], *remote[:2], local[2], remote[2], bool(v6))
-            if any(
-                counted >> number & 1 and (number, value_of(key, ends, side[layout.SIDE_UNIT])) in values
-                for number, key in keys.items()
-            ):
-                yield cookie, layout.RESET.pack(netns, *ends, 0, 0)
+            opened = flow[layout.FLOW_CHANGED]
+            yield Connection(cookie, netns, ends, counted, side[layout.SIDE_APP], side[layout.SIDE_UNIT], opened)

@@ -32,8 +32,9 @@ from layergate.kernel.sockdiag import Destroyer
 from layergate.kernel.tables import require
 from layergate.live import pinning
 from layergate.live.identities import Identities
+from layergate.live.living import Living, ends_others
 from layergate.live.narrator import Narrator, Told
-from layergate.live.resets import crossed, found
+from layergate.live.resets import crossed, found, value_of
 from layergate.model import InputError, Key, NotSupportedError, Policy, PolicyError, Problem
 from layergate.store import succeed
 
@@ -114,6 +115,7 @@ class Session:
         self._exit.callback(self.ring.close)
         reasons = {number: name.removeprefix(REASON_PREFIX) for number, name in kernel_enum("skb_drop_reason").items()}
         self.narrator = Narrator(self.identities, time.monotonic_ns(), reasons, self._symbol)
+        self._living = Living(self.programs.limits, self.programs.flows, self.narrator.began_ns)
         self._next_upkeep = self._next_sweep = 0.0
         self._put(succeed(None, self.policy))
 
@@ -205,6 +207,16 @@ class Session:
                     wanted.append(past)
                 yield from self.narrator.tell(record)
         yield from self.narrator.bans.ended((time.monotonic_ns() - self.narrator.began_ns) / 1e9)
+        spaces = [place.namespace for place in self._places]
+        for one in self._living.look(self.policy, spaces):
+            yield one.told
+            if one.told.until is not None:
+                self.narrator.bans.begin(one.told)
+            if not one.limit.monitor:
+                self._destroy([(one.connection.cookie, one.connection.reset)])
+            if ends_others(one):
+                key = one.limit.key
+                wanted.append((one.number, key, value_of(key, one.connection.ends, one.connection.unit)))
         if wanted:
             self._destroy(found(self.programs.flows, wanted))
         self._destroy(drained(self.programs.resets))

