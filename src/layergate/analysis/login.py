@@ -11,25 +11,31 @@ Worked example: a login from 203.0.113.9 to port 22 and a policy that blocks at 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from layergate.analysis.finding import Finding, Severity, Witness, named
 from layergate.analysis.outcomes import dependences
 from layergate.engine import Assumed, Ordered, classify, in_order, unasked
+from layergate.engine.matching import matches_all
 from layergate.model import (
     Action,
+    Counted,
     DataType,
     Direction,
+    Filter,
     Flag,
     Indication,
+    Key,
+    Per,
     Policy,
     ReauthorizeReason,
     Value,
     Verdict,
     layer_named,
 )
+from layergate.model.limits import Standing
 
 TCP: Final = 6
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -95,6 +101,70 @@ def cut_off(policy: Policy, login: Login) -> Iterator[Finding]:
         seen.add((passage.base, blocking.filter.id))
         is_certain = verdict.action is Action.BLOCK and all(one.action is Action.BLOCK for one in others)
         yield _finding(passage, login, indication, blocking, is_certain=is_certain)
+
+
+def over_limits(policy: Policy, login: Login, connections: Sequence[Login]) -> Iterator[Finding]:
+    """Yield the limits on concurrent connections that *login* is past now already, counted with all *connections*.
+
+    Applied, the policy would end it at its next packet. What is counted over an application or a unit is passed over:
+    whose a connection is, is not known here. Cost: a classification a limit that is past.
+    """
+    passage = next(one for one in _PASSAGES if one.reauthorize)
+    indication = _indication(passage, login)
+    ordered = in_order(policy)
+    counts = _Counts(login, connections)
+    verdict = classify(ordered, indication, counts=counts, assumed=_unknown(ordered, indication))
+    item = verdict.filter
+    if verdict.action is not Action.BLOCK or item is None or item.limit is None:
+        return
+    standing = counts.standing(item, indication)
+    yield Finding(
+        "limit-below-own-connections",
+        Severity.ERROR,
+        f"filter '{item.name}' at {passage.base}",
+        item.line,
+        f"{login.remote}, which you work from, has {standing.count} connections that it counts, and its limit is "
+        f"{standing.limit}",
+        "the session that puts this policy in force would be ended by it",
+        f"a limit of {standing.count} at least, a permit for {login.remote} that is heard before it, or monitor = true",
+        Witness(indication),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """Counts what is there: the connections that have the login's key, and meet the filter's conditions."""
+
+    login: Login
+    connections: Sequence[Login]
+
+    def standing(self, item: Filter, indication: Indication) -> Standing:
+        """Return how the login's key stands to the limit of *item*. The login is counted already."""
+        del indication
+        limit = item.limit
+        assert limit is not None
+        passage = next(one for one in _PASSAGES if one.reauthorize)
+        count = 0
+        if limit.counted is Counted.CONCURRENT and limit.fair is None and limit.key.per not in (Per.APP, Per.UNIT):
+            key = _key_of(limit.key, self.login)
+            count = sum(
+                one.local.version == self.login.local.version
+                and _key_of(limit.key, one) == key
+                and matches_all(_indication(passage, one).values, item.conditions)
+                for one in self.connections
+            )
+        return Standing(count, limit.count, is_past=count > limit.count)
+
+
+def _key_of(key: Key, one: Login) -> tuple[object, ...]:
+    """Return what connections with one *key* have in common."""
+    if key.per is Per.ALL:
+        return ()
+    if key.per is Per.TUPLE:
+        return (one.local, one.local_port, one.remote, one.remote_port)
+    bits = key.prefix_v4 if one.remote.version == 4 else key.prefix_v6
+    network = ipaddress.ip_network((one.remote, bits), strict=False)
+    return (network, one.local_port) if key.per is Per.REMOTE_ADDRESS_LOCAL_PORT else (network,)
 
 
 def _finding(passage: _Passage, login: Login, indication: Indication, verdict: Verdict, *, is_certain: bool) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import signal
 import sys
 import time
@@ -11,16 +12,18 @@ from pathlib import PurePosixPath
 from types import FrameType
 from typing import Final, Self
 
-from layergate.analysis.login import cut_off
+from layergate.analysis.login import Login, cut_off, over_limits
 from layergate.cli import output
 from layergate.cli.login import login_of
 from layergate.live.limits import BANNED, Limited
 from layergate.live.names import SystemResolver
 from layergate.live.narrator import Drop, Told
 from layergate.live.session import Session, accepted
-from layergate.model import Action, Decided, LayergateError, Policy, PolicyError, Process
+from layergate.model import Action, Decided, LayergateError, Policy, PolicyError, Problem, Process
 from layergate.model.lines import indication_line, process_line
 from layergate.policyfile import load_file
+from layergate.sockets import table
+from layergate.sockets.asking import Detail, Question
 
 _ROW: Final = "{time:>10}  {host:<6}  {flow:>4}  {event:<11}  {layer:<34}  {action}  {what}"
 HEAD: Final = (
@@ -214,16 +217,39 @@ def _who(process: Process | None) -> str:
 
 
 def load(path: str | None) -> Policy:
-    """Return the policy of *path* (None: nothing is filtered), said what it warns of. Raises PolicyError."""
+    """Return the policy of *path* (None: nothing is filtered), said what it warns of.
+
+    Raises PolicyError; also for a limit that the connections of the caller's own login are past already.
+    """
     if path is None:
         return Policy()
     loaded = load_file(path, SystemResolver())
     warnings = accepted(loaded.policy, path)
     login = login_of(None)
     cut = [f"{path}:{one.line}: {one.evidence}" for one in cut_off(loaded.policy, login)] if login else []
+    if login is not None and any(item.limit for item in loaded.policy.filters):
+        past = over_limits(loaded.policy, login, _connections())
+        problems = tuple(Problem(path, one.line or None, one.object, one.evidence, one.remedy) for one in past)
+        if problems:
+            raise PolicyError(problems)
     for warning in (*map(str, loaded.warnings), *warnings, *cut):
         sys.stderr.write(f"layergate: warning: {warning}\n")
     return loaded.policy
+
+
+def _connections() -> list[Login]:
+    """Return the connections of this host."""
+    question = Question(Detail.PLAIN, protocols=("tcp",), with_owners=False)
+    return [
+        Login(
+            ipaddress.ip_address(one.local_address),
+            one.local_port,
+            ipaddress.ip_address(one.remote_address),
+            one.remote_port,
+        )
+        for one in table.read(question).endpoints
+        if one.remote_address is not None and one.state == "ESTABLISHED"
+    ]
 
 
 def warn(session: Session) -> None:
