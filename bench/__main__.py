@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from bench import analysis, classifier, measure, rivals, simulation, sockets
+from bench import analysis, classifier, guard, measure, rivals, simulation, sockets
 from bench.place import Place
 from bench.report import HISTORY, Report, append, stamp
 from bench.variants import Sizes, for_connections, for_packets
@@ -73,6 +73,13 @@ def _sockets(arguments: argparse.Namespace, asked: Signals) -> dict[str, Any]:
     return {"sockets": listed.line()}
 
 
+def _guard(arguments: argparse.Namespace, asked: Signals) -> dict[str, Any]:
+    del asked
+    found = guard.measured(1, 2000) if arguments.quick else guard.measured()
+    print(f"\n{found.text()}")
+    return found.line()
+
+
 PARTS: Final[Mapping[str, Part]] = {
     "classifier": _classifier,
     "rivals": _rivals,
@@ -80,6 +87,7 @@ PARTS: Final[Mapping[str, Part]] = {
     "simulation": _simulation,
     "kernel": _kernel,
     "sockets": _sockets,
+    "guard": _guard,
 }
 
 
