@@ -38,7 +38,7 @@ def _classifier(arguments: argparse.Namespace, asked: Signals) -> dict[str, Any]
 
 def _rivals(arguments: argparse.Namespace, asked: Signals) -> dict[str, Any]:
     del asked
-    found = list(rivals.measured(COUNTS_ALONE[:1] if arguments.quick else COUNTS))
+    found = list(rivals.measured(COUNTS_ALONE[:1], 1, 1000) if arguments.quick else rivals.measured(COUNTS))
     print(rivals.text(found))
     return rivals.line(found)
 

@@ -86,8 +86,8 @@ class Rivals:
 class Sender:
     """Sends packets in *namespace*, through nft in its output hook, by the program *send*."""
 
-    def __init__(self, namespace: Namespace, send: Path) -> None:
-        self._namespace, self._send = namespace, send
+    def __init__(self, namespace: Namespace, send: Path, rounds: int, sent: int) -> None:
+        self._namespace, self._send, self._rounds, self._sent = namespace, send, rounds, sent
 
     def rules(self, lines: Sequence[str]) -> None:
         """Put a chain with *lines* into the output hook, in place of what was there. Raises NotSupportedError."""
@@ -109,10 +109,11 @@ class Sender:
             raise NotSupportedError("bench", f"the kernel refused {refused:,} of {count:,} packets", "see bench/send.c")
         return elapsed / count
 
-    def beyond_empty(self, lines: Sequence[str], packets: bytes, count: int) -> float:
-        """Return what *lines* cost a packet beyond an empty chain: the median of ROUNDS pairs, ns."""
+    def beyond_empty(self, lines: Sequence[str], packets: bytes, most: int = LINEAR_WORK) -> float:
+        """Return what *lines* cost a packet beyond an empty chain: the median of some pairs, ns. *most*: packets."""
         differences = []
-        for _ in range(ROUNDS):
+        count = max(1000, min(self._sent, most))
+        for _ in range(self._rounds):
             self.rules(chain(()))
             floor = self.ns(packets, count)
             self.rules(lines)
@@ -122,7 +123,7 @@ class Sender:
 
 
 @contextmanager
-def sending() -> Iterator[Sender]:
+def sending(rounds: int = ROUNDS, sent: int = SENT) -> Iterator[Sender]:
     """Have a namespace with a device that leads nowhere, for the time of a `with` block. Raises NotSupportedError."""
     with ExitStack() as leave:
         send = Path(leave.enter_context(tempfile.TemporaryDirectory(prefix="lg-rivals-"))) / "send"
@@ -137,7 +138,7 @@ def sending() -> Iterator[Sender]:
         ip("-n", name, "route", "add", "default", "dev", "sink")
         namespace = Namespace(name)
         leave.callback(namespace.close)
-        yield Sender(namespace, send)
+        yield Sender(namespace, send, rounds, sent)
 
 
 def chain(rules: Sequence[str], sets: Sequence[str] = ()) -> list[str]:
@@ -196,11 +197,11 @@ def is_routable(header: Header) -> bool:
     return first < _MULTICAST and first not in _UNROUTABLE and 0 < own < _MULTICAST
 
 
-def measured(counts: Sequence[int]) -> Iterator[Rivals]:
+def measured(counts: Sequence[int], rounds: int = ROUNDS, sent: int = SENT) -> Iterator[Rivals]:
     """Measure each kind of rules at *counts*. Raises NotSupportedError: no root, no nft."""
     if os.geteuid():
         raise NotSupportedError("bench", "rivals needs a namespace of its own", "run as root")
-    with sending() as sender, KernelClassifier() as kernel:
+    with sending(rounds, sent) as sender, KernelClassifier() as kernel:
         for count in counts:
             for rules in (Ruleset("eb", count), Listed(PREFIXES, count), Listed(PAIRS, count)):
                 yield _measured(rules, sender, kernel)
@@ -213,10 +214,8 @@ def _measured(rules: Ruleset, sender: Sender, kernel: KernelClassifier) -> Rival
     kernel.put(compiled)
     ours = kernel_ns(kernel, rules.layer, [layout.key(rules.values(one)) for one in headers])
     packets = b"".join(map(packet_of, headers))
-    linear = sender.beyond_empty(
-        chain([rule_of(box) for box in rules.boxes]), packets, max(1000, min(SENT, LINEAR_WORK // rules.count))
-    )
-    as_set = None if rules.flavour == "eb" else sender.beyond_empty(set_of(rules), packets, SENT)
+    linear = sender.beyond_empty(chain([rule_of(box) for box in rules.boxes]), packets, LINEAR_WORK // rules.count)
+    as_set = None if rules.flavour == "eb" else sender.beyond_empty(set_of(rules), packets)
     return Rivals(
         rules=FIVE_FIELDS if rules.flavour == "eb" else rules.flavour,
         filters=rules.count,

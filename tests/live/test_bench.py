@@ -37,7 +37,7 @@ def test_a_quick_run_prints_every_table_and_appends_one_line(tmp_path: Path) -> 
     history = tmp_path / "history.jsonl"
     history.write_text('{"kind":"bench","kept":true}\n')
     with started("--quick", "--history", str(history)) as running:
-        output, progress = running.communicate(timeout=60)
+        output, progress = running.communicate(timeout=240)
 
     assert running.returncode == 0, progress
     assert f"lg-bench-{running.pid}" not in namespaces()
@@ -51,6 +51,8 @@ def test_a_quick_run_prints_every_table_and_appends_one_line(tmp_path: Path) -> 
         "the floor",
         "all four",
         "The list of 1,000 sockets",
+        "Rivals on the same rules",
+        "A SYN, ns",
     ):
         assert words in output
 
@@ -66,6 +68,7 @@ def test_a_quick_run_prints_every_table_and_appends_one_line(tmp_path: Path) -> 
     assert offline["filters"] == 100
     assert all(offline[name] > 0 for name in ("per_second", "to_floor", "explain_s", "check_s", "diff_s"))
     assert line["sockets"]["sockets"] == 1000
+    assert [one["name"] for one in line["guard"]["costs"]][1:] == ["layergate", "nft ct count", "nft limit"]
     assert line["sockets"]["to_ss"].keys() == SPREAD
     connections, exchanges, program_ns = line["connections"], line["exchanges"], line["program_ns"]
     for name in ("none", "noop", "empty", "trace", "connect"):
