@@ -35,7 +35,7 @@ RANDOM = f"""
 import os, random, signal, struct
 draw, end, held = random.Random({SEED}), time.monotonic() + {SECONDS}, []
 def opened():
-    while True:
+    for _ in range(20):
         one = socket.socket()
         one.settimeout(2)
         one.bind((f"10.79.20.{{draw.randrange(1, 21)}}", 0))
@@ -44,6 +44,7 @@ def opened():
             return one
         except OSError:  # a port that a TIME_WAIT has, a queue that is full
             one.close()
+    raise TimeoutError("the server does not answer any more")
 while time.monotonic() < end:
     what = draw.random()
     if what < 0.5 or not held:
