@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,22 @@ def group() -> Iterator[Cgroup]:
         yield made
 
 
+@contextmanager
+def standing(
+    netns: str, group: Cgroup, policy: Path, text: str, family: int = 4
+) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
+    """A run with the policy *text*, and a connection that stands: (run, its ends)."""
+    policy.write_text(text, encoding="utf-8")
+    script = EXCHANGE.replace("FAMILY", FAMILIES[family])
+    with running(netns, policy, group, "--json") as run, start_in(netns, group, script) as ends:
+        try:
+            assert ends.stdout is not None
+            assert ends.stdout.readline() == "ready\n"
+            yield run, ends
+        finally:
+            ends.kill()
+
+
 def text_of(layer: str, when: str, action: str = "block", name: str = "") -> str:
     return f'[[filter]]\nname = "{name or layer}"\nlayer = "{layer}"\naction = "{action}"\n{when}\n'
 
@@ -93,23 +110,16 @@ def test_a_block_reaches_a_settled_connection(  # noqa: PLR0917 (fixtures and pa
     netns: str, group: Cgroup, tmp_path: Path, layer: str, family: int, first: str
 ) -> None:
     policy = tmp_path / "policy.toml"
-    policy.write_text(first, encoding="utf-8")
-    script = EXCHANGE.replace("FAMILY", FAMILIES[family])
-    with running(netns, policy, group, "--json") as run, start_in(netns, group, script) as ends:
-        try:
-            assert ends.stdout is not None
-            assert ends.stdout.readline() == "ready\n"
-            assert [ask(ends) for _ in range(3)] == ["passes"] * 3
-            # A version that changes nothing for it, and has it looked at anew.
-            put(run, policy, first + text_of("OUTBOUND_TRANSPORT", "when = { remote_port = 2 }", name="other"), 2)
-            assert ask(ends) == "passes"
-            put(run, policy, first + text_of(layer, f"when = {{ {BLOCKS[layer]} }}"), 3)
-            assert ask(ends) != "passes"
-            time.sleep(0.3)
-            run.send_signal(signal.SIGINT)
-            output, _ = run.communicate(timeout=WAIT_S)
-        finally:
-            ends.kill()
+    with standing(netns, group, policy, first, family) as (run, ends):
+        assert [ask(ends) for _ in range(3)] == ["passes"] * 3
+        # A version that changes nothing for it, and has it looked at anew.
+        put(run, policy, first + text_of("OUTBOUND_TRANSPORT", "when = { remote_port = 2 }", name="other"), 2)
+        assert ask(ends) == "passes"
+        put(run, policy, first + text_of(layer, f"when = {{ {BLOCKS[layer]} }}"), 3)
+        assert ask(ends) != "passes"
+        time.sleep(0.3)
+        run.send_signal(signal.SIGINT)
+        output, _ = run.communicate(timeout=WAIT_S)
     blocked = {
         (line["layer"].removeprefix("FWPM_LAYER_"), line["filter_name"])
         for line in map(json.loads, output.splitlines())
@@ -120,34 +130,21 @@ def test_a_block_reaches_a_settled_connection(  # noqa: PLR0917 (fixtures and pa
 
 def test_what_is_asked_of_streams_is_asked_of_a_settled_connection(netns: str, group: Cgroup, tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
-    policy.write_text("", encoding="utf-8")
-    script = EXCHANGE.replace("FAMILY", FAMILIES[4])
-    with running(netns, policy, group, "--json") as run, start_in(netns, group, script) as ends:
-        try:
-            assert ends.stdout is not None
-            assert ends.stdout.readline() == "ready\n"
-            assert ask(ends) == "passes"
-            # What follows streams counts bytes from where it begins; the block comes after it.
-            put(run, policy, text_of("STREAM", ELSEWHERE, "permit"), 2)
-            assert ask(ends) == "passes"
-            put(run, policy, text_of("ALE_ENDPOINT_CLOSURE", "", "permit"), 3)
-            assert ask(ends) == "passes"
-        finally:
-            ends.kill()
+    with standing(netns, group, policy, "") as (run, ends):
+        assert ask(ends) == "passes"
+        # What follows streams counts bytes from where it begins.
+        put(run, policy, text_of("STREAM", ELSEWHERE, "permit"), 2)
+        assert ask(ends) == "passes"
+        put(run, policy, text_of("ALE_ENDPOINT_CLOSURE", "", "permit"), 3)
+        assert ask(ends) == "passes"
 
 
 def test_the_end_of_a_connection_without_a_flow_is_shown(netns: str, group: Cgroup, tmp_path: Path) -> None:
     """The policy begins to ask about the end of connections while one is open that has no flow."""
     policy = tmp_path / "policy.toml"
-    policy.write_text("", encoding="utf-8")
-    script = EXCHANGE.replace("FAMILY", FAMILIES[4])
-    with running(netns, policy, group, "--json") as run, start_in(netns, group, script) as ends:
-        try:
-            assert ends.stdout is not None
-            assert ends.stdout.readline() == "ready\n"
-            put(run, policy, text_of("ALE_ENDPOINT_CLOSURE", ""), 2)
-        finally:
-            ends.kill()
+    with standing(netns, group, policy, "") as (run, ends):
+        put(run, policy, text_of("ALE_ENDPOINT_CLOSURE", ""), 2)
+        ends.kill()
         ends.wait(WAIT_S)
         time.sleep(0.5)
         run.send_signal(signal.SIGINT)

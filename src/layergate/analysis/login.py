@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from layergate.ale.keys import ident_of
 from layergate.analysis.finding import Finding, Severity, Witness, named
-from layergate.analysis.outcomes import dependences
-from layergate.engine import Assumed, Ordered, classify, in_order, unasked
+from layergate.analysis.outcomes import dependences, untested
+from layergate.engine import classify, in_order, unasked
 from layergate.engine.matching import matches_all
 from layergate.model import (
     Action,
@@ -27,7 +28,6 @@ from layergate.model import (
     Filter,
     Flag,
     Indication,
-    Key,
     Per,
     Policy,
     ReauthorizeReason,
@@ -69,10 +69,11 @@ class _Passage:
 
 _LIVE: Final = "the live session"
 _NEXT: Final = "the next login"
+_DECIDED_AGAIN: Final = _Passage("ALE_AUTH_RECV_ACCEPT", _LIVE, reauthorize=True)
 _PASSAGES: Final = (
     _Passage("INBOUND_IPPACKET", _LIVE),
     _Passage("INBOUND_TRANSPORT", _LIVE),
-    _Passage("ALE_AUTH_RECV_ACCEPT", _LIVE, reauthorize=True),
+    _DECIDED_AGAIN,
     _Passage("STREAM", _LIVE),
     _Passage("STREAM", _LIVE, direction=Direction.OUTBOUND),
     _Passage("OUTBOUND_TRANSPORT", _LIVE),
@@ -92,7 +93,7 @@ def cut_off(policy: Policy, login: Login) -> Iterator[Finding]:
     seen: set[tuple[str, int]] = set()
     for passage in _PASSAGES:
         indication = _indication(passage, login)
-        assumed = _unknown(ordered, indication)
+        assumed = untested(ordered, indication)
         verdict = classify(ordered, indication, callouts=callouts, assumed=assumed)
         others = [one.verdict for one in dependences(ordered, indication, assumed, callouts)]
         blocking = next((one for one in (verdict, *others) if one.action is Action.BLOCK), None)
@@ -109,11 +110,10 @@ def over_limits(policy: Policy, login: Login, connections: Sequence[Login]) -> I
     Applied, the policy would end it at its next packet. What is counted over an application or a unit is passed over:
     whose a connection is, is not known here. Cost: a classification a limit that is past.
     """
-    passage = next(one for one in _PASSAGES if one.reauthorize)
-    indication = _indication(passage, login)
+    indication = _indication(_DECIDED_AGAIN, login)
     ordered = in_order(policy)
-    counts = _Counts(login, connections)
-    verdict = classify(ordered, indication, counts=counts, assumed=_unknown(ordered, indication))
+    counts = _Counts(connections)
+    verdict = classify(ordered, indication, counts=counts, assumed=untested(ordered, indication))
     item = verdict.filter
     if verdict.action is not Action.BLOCK or item is None or item.limit is None:
         return
@@ -121,7 +121,7 @@ def over_limits(policy: Policy, login: Login, connections: Sequence[Login]) -> I
     yield Finding(
         "limit-below-own-connections",
         Severity.ERROR,
-        f"filter '{item.name}' at {passage.base}",
+        f"filter '{item.name}' at {_DECIDED_AGAIN.base}",
         item.line,
         f"{login.remote}, which you work from, has {standing.count} connections that it counts, and its limit is "
         f"{standing.limit}",
@@ -133,38 +133,20 @@ def over_limits(policy: Policy, login: Login, connections: Sequence[Login]) -> I
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """Counts what is there: the connections that have the login's key, and meet the filter's conditions."""
+    """Counts what is there: the connections that have the key of who asks, and meet the filter's conditions."""
 
-    login: Login
     connections: Sequence[Login]
 
     def standing(self, item: Filter, indication: Indication) -> Standing:
-        """Return how the login's key stands to the limit of *item*. The login is counted already."""
-        del indication
+        """Return how the key stands to the limit of *item*; who asks is one of the connections."""
         limit = item.limit
         assert limit is not None
-        passage = next(one for one in _PASSAGES if one.reauthorize)
         count = 0
         if limit.counted is Counted.CONCURRENT and limit.fair is None and limit.key.per not in (Per.APP, Per.UNIT):
-            key = _key_of(limit.key, self.login)
-            count = sum(
-                one.local.version == self.login.local.version
-                and _key_of(limit.key, one) == key
-                and matches_all(_indication(passage, one).values, item.conditions)
-                for one in self.connections
-            )
+            key = ident_of(limit.key, indication.values)
+            others = (_indication(_DECIDED_AGAIN, one).values for one in self.connections)
+            count = sum(ident_of(limit.key, one) == key and matches_all(one, item.conditions) for one in others)
         return Standing(count, limit.count, is_past=count > limit.count)
-
-
-def _key_of(key: Key, one: Login) -> tuple[object, ...]:
-    """Return what connections with one *key* have in common."""
-    if key.per is Per.ALL:
-        return ()
-    if key.per is Per.TUPLE:
-        return (one.local, one.local_port, one.remote, one.remote_port)
-    bits = key.prefix_v4 if one.remote.version == 4 else key.prefix_v6
-    network = ipaddress.ip_network((one.remote, bits), strict=False)
-    return (network, one.local_port) if key.per is Per.REMOTE_ADDRESS_LOCAL_PORT else (network,)
 
 
 def _finding(passage: _Passage, login: Login, indication: Indication, verdict: Verdict, *, is_certain: bool) -> Finding:
@@ -211,14 +193,3 @@ def _address(address: Ip) -> Value:
     if isinstance(address, ipaddress.IPv4Address):
         return Value(DataType.UINT32, int(address))
     return Value(DataType.BYTE_ARRAY16, address.packed)
-
-
-def _unknown(ordered: Ordered, indication: Indication) -> Assumed:
-    """Return the tests of what is not known, each taken not to be met first."""
-    return {
-        condition: False
-        for _, filters in ordered.at(indication.layer)
-        for item in filters
-        for condition in item.conditions
-        if condition.field not in indication.values
-    }

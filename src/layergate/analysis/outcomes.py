@@ -168,6 +168,17 @@ def _needs_token(condition: Condition, indication: Indication) -> bool:
     return field is not None and field.type in TOKENS and condition.value.type is not DataType.EMPTY
 
 
+def untested(ordered: Ordered, indication: Indication) -> Assumed:
+    """Return the tests of fields that *indication* does not know, each taken not to pass first."""
+    return {
+        condition: False
+        for _, filters in ordered.at(indication.layer)
+        for item in filters
+        for condition in item.conditions
+        if condition.field not in indication.values
+    }
+
+
 def dependences(
     ordered: Ordered, indication: Indication, assumed: Assumed, callouts: Callouts = NO_CALLOUTS
 ) -> tuple[Dependence, ...]:

@@ -12,7 +12,6 @@ from typing import Final
 
 from layergate.cli import output
 from layergate.cli.ls import TORN, places
-from layergate.live import record
 from layergate.sockets import columns as all_columns
 from layergate.sockets import namespaces, table
 from layergate.sockets.authorised import authorised
@@ -59,11 +58,10 @@ def run(arguments: argparse.Namespace, chosen: Sequence[namespaces.Place]) -> in
 def tell_filters(endpoints: Sequence[Endpoint]) -> None:
     """Tell *endpoints* which filter authorised each, of those that a running `run` or `trace` knows."""
     found = authorised()
-    names = {one.owners: one.filters for one in record.read_all()} if found else {}
     for one in endpoints if found else ():
         if one.protocol == "tcp" and not one.has_no_remote and one.cookie in found:
-            owners, one.filter = found[one.cookie]
-            one.filter_name = names.get(owners, {}).get(one.filter)
+            by = found[one.cookie]
+            one.filter, one.filter_name = by.filter, by.name
 
 
 def _columns(arguments: argparse.Namespace) -> tuple[Column, ...]:

@@ -53,7 +53,6 @@ QUIET_FLOWS: Final = 8
 SETTLED_OUT: Final = 0
 SETTLED_IN: Final = 1
 SETTLED_WIRE: Final = 2
-SETTLED: Final = 3
 UNITS_DEEP: Final = 6
 CLIENT: Final = 0
 SERVER: Final = 1

@@ -17,7 +17,7 @@ from typing import Final
 
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.ring import Record
-from layergate.live.resets import Ends
+from layergate.live.resets import Ends, ends_of
 from layergate.model import Filter, Key, Per
 
 PAST: Final = "past"
@@ -82,28 +82,12 @@ def limited(
         what=BANNED if record[layout.RECORD_ACTION] == layout.TOLD_BANNED else PAST,
         filter_id=record[layout.RECORD_FILTER],
         filter_name=item.name if item is not None else str(record[layout.RECORD_FILTER]),
-        key=key_words(key, record, app, unit),
+        key=words_of(key, ends_of(record), app, unit),
         count=record[layout.RECORD_SEQ],
         limit=record[layout.RECORD_LENGTH],
         until=round((until - began_ns) / _NS, 6) if until else None,
         monitor=limit is not None and limit.monitor,
     )
-
-
-def key_words(key: Key, record: Record, app: str | None, unit: str | None) -> str:
-    """Return the key of *record* in words: see `words_of`."""
-    ports = record[layout.RECORD_SCALAR]
-    local_high, local_low, remote_high, remote_low = record[layout.RECORD_ADDRESS]
-    ends = (
-        local_high,
-        local_low,
-        remote_high,
-        remote_low,
-        ports[layout.FIELD_IP_LOCAL_PORT],
-        ports[layout.FIELD_IP_REMOTE_PORT],
-        bool(record[layout.RECORD_BITS] & layout.BIT_V6),
-    )
-    return words_of(key, ends, app, unit)
 
 
 def words_of(key: Key, ends: Ends, app: str | None = None, unit: str | None = None) -> str:

@@ -45,12 +45,17 @@ _STATES: Final = 1 << 1 | 1 << 8
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A connection that is past a limit. *ends*: whether it is to be ended, and by the key, the others of its key."""
+    """A connection that is past a limit, with the limit's number, and what is told of it."""
 
     told: Limited
     connection: Connection
     number: int
     limit: Limit
+
+    @property
+    def ends_others(self) -> bool:
+        """Whether the other connections of its key are to end too."""
+        return self.limit.response is Response.RESET and not self.limit.monitor
 
 
 @dataclass
@@ -149,11 +154,6 @@ def key_of(number: int, key: Key, one: Connection) -> bytes:
             if key.per is Per.REMOTE_ADDRESS_LOCAL_PORT:
                 ports[0] = local_port
     return layout.COUNT_KEY.pack(*address, number, *ports, 0, 0)
-
-
-def ends_others(past: Past) -> bool:
-    """Whether the other connections of its key are to end too."""
-    return past.limit.response is Response.RESET and not past.limit.monitor
 
 
 def _received(namespaces: Iterable[Namespace]) -> Mapping[int, int]:

@@ -34,9 +34,14 @@ def crossed(record: Record, limits: Limits) -> tuple[int, Key, tuple[int, ...]] 
     limit = limits.filters[number].limit if number is not None else None
     if number is None or limit is None or limit.response is not Response.RESET or limit.monitor:
         return None
+    return number, limit.key, value_of(limit.key, ends_of(record), record[layout.RECORD_CGROUP])
+
+
+def ends_of(record: Record) -> Ends:
+    """Return the ends that *record* tells of."""
     ports = record[layout.RECORD_SCALAR]
     local_high, local_low, remote_high, remote_low = record[layout.RECORD_ADDRESS]
-    ends = (
+    return (
         local_high,
         local_low,
         remote_high,
@@ -45,7 +50,6 @@ def crossed(record: Record, limits: Limits) -> tuple[int, Key, tuple[int, ...]] 
         ports[layout.FIELD_IP_REMOTE_PORT],
         bool(record[layout.RECORD_BITS] & layout.BIT_V6),
     )
-    return number, limit.key, value_of(limit.key, ends, record[layout.RECORD_CGROUP])
 
 
 def value_of(key: Key, ends: Ends, unit: int) -> tuple[int, ...]:

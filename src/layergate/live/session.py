@@ -32,7 +32,7 @@ from layergate.kernel.sockdiag import Destroyer
 from layergate.kernel.tables import require
 from layergate.live import pinning
 from layergate.live.identities import Identities
-from layergate.live.living import Living, ends_others
+from layergate.live.living import Living
 from layergate.live.narrator import Narrator, Told
 from layergate.live.resets import crossed, found, value_of
 from layergate.model import InputError, Key, NotSupportedError, Policy, PolicyError, Problem
@@ -214,7 +214,7 @@ class Session:
                 self.narrator.bans.begin(one.told)
             if not one.limit.monitor:
                 self._destroy([(one.connection.cookie, one.connection.reset)])
-            if ends_others(one):
+            if one.ends_others:
                 key = one.limit.key
                 wanted.append((one.number, key, value_of(key, one.connection.ends, one.connection.unit)))
         if wanted:

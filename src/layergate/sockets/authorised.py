@@ -13,21 +13,34 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.iterators import run
 from layergate.kernel.libbpf import BpfObject
 from layergate.kernel.maps import loaded
+from layergate.live.record import Record, read_all
 
 _OBJECT: Final = Path(__file__).parent.parent / "kernel" / "objects" / "authorised.bpf.o"
 _KEY_BYTES: Final = 4  # of a map of socket storage
 
 
-def authorised() -> dict[int, tuple[int, int]]:
-    """Return, by the cookie of its socket, who authorised a connection: map of owners (the kernel's number), filter id.
+class Authorisation(NamedTuple):
+    """The filter that authorised a connection, by its id, which is a run's own. *run*: None where it has no record."""
 
-    Ids are a run's own, and a map is its run's. Without the privilege nothing is known, and nothing is returned.
+    filter: int
+    run: Record | None
+
+    @property
+    def name(self) -> str | None:
+        """The filter's name, where its run tells it."""
+        return self.run.filters.get(self.filter) if self.run else None
+
+
+def authorised() -> dict[int, Authorisation]:
+    """Return what authorised each connection of a run, by the cookie of its socket.
+
+    Without the privilege nothing is known, and nothing is returned.
     Cost: 10 ms to load the iterator where there is a run, then 0.1 µs a connection. Raises NotSupportedError.
     """
     try:
@@ -35,6 +48,7 @@ def authorised() -> dict[int, tuple[int, int]]:
     except OSError:
         return {}
     found = {}
+    runs = {one.owners: one for one in read_all()} if maps else {}
     iterator = None
     try:
         for owners in maps:
@@ -43,7 +57,7 @@ def authorised() -> dict[int, tuple[int, int]]:
                 iterator.load()
             listed = run(iterator.program_fd("lg_authorised"), owners.fd)
             for cookie, number in layout.AUTHORISED.iter_unpack(listed):
-                found[cookie] = owners.id, number
+                found[cookie] = Authorisation(number, runs.get(owners.id))
     finally:
         if iterator is not None:
             iterator.close()

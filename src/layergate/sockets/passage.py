@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from layergate.analysis.outcomes import dependences
-from layergate.engine import Assumed, Ordered, classify, in_order, unasked
+from layergate.analysis.outcomes import dependences, untested
+from layergate.engine import Ordered, classify, in_order, unasked
 from layergate.model import Indication, Layer, Policy, Value, layer_named
 from layergate.sockets.subject import Subject
 
@@ -69,7 +69,7 @@ class Passages:
                 yield self._asked(name, self._ordered, indication_of(one, layer, self._unit_of))
 
     def _asked(self, name: str, ordered: Ordered, indication: Indication) -> Passed:
-        assumed = unknown(ordered, indication)
+        assumed = untested(ordered, indication)
         verdict = classify(ordered, indication, callouts=self._callouts, assumed=assumed)
         others = dependences(ordered, indication, assumed, self._callouts)
         return Passed(
@@ -105,14 +105,3 @@ def _address(text: str) -> int | bytes | None:
     if address.is_unspecified:
         return None
     return int(address) if address.version == 4 else address.packed
-
-
-def unknown(ordered: Ordered, indication: Indication) -> Assumed:
-    """Return the tests of what is not known, each taken not to be met first."""
-    return {
-        condition: False
-        for _, filters in ordered.at(indication.layer)
-        for item in filters
-        for condition in item.conditions
-        if condition.field not in indication.values
-    }

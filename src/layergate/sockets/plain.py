@@ -5,7 +5,7 @@ that one call cuts them all; what repeats (addresses, processes, ports) is made 
 the kernel still lists what comes after them. Rows and cells are those of `columns.PLAIN` (tests hold them to it); only
 the widths of columns may differ.
 
-Worked example: `lines([("tcp", AF_INET, datagram)], owners)` yields a line a socket.
+Worked example: `lines([("tcp", AF_INET, datagram)], owners.words())` yields a line a socket.
 
 Cost: 1 µs a socket beyond the kernel's own time.
 """

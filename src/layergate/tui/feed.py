@@ -135,16 +135,13 @@ class Feed:
 
     def passage(self, subject: Subject, *, is_server: bool) -> list[Passed]:
         """Return what each layer says of a connection: by the run that has it, else by the only run there is."""
-        runs = record.read_all()
-        cookie = subject.cookie if isinstance(subject, Endpoint) else 0
         by = None
         with suppress(LayergateError):
-            by = authorised().get(cookie)
-        mine = [one for one in runs if by is not None and one.owners == by[0]] or (runs if len(runs) == 1 else [])
-        name = mine[0].filters.get(by[1], f"filter {by[1]}") if mine and by is not None else None
-        if not mine and by is not None:
-            name = f"filter {by[1]}"
-        return list(self._passages(mine[0] if mine else None).of(subject, is_server=is_server, recorded=name))
+            by = authorised().get(subject.cookie) if isinstance(subject, Endpoint) else None
+        runs = record.read_all()
+        run = by.run if by is not None else runs[0] if len(runs) == 1 else None
+        name = (by.name or f"filter {by.filter}") if by is not None else None
+        return list(self._passages(run).of(subject, is_server=is_server, recorded=name))
 
     def _passages(self, run: record.Record | None) -> Passages:
         """Return who asks the policy of *run*, read once a version."""

@@ -8,9 +8,8 @@
 #include "flow.h"
 #include "settled.h"
 
-/* `packet` names the ends: as its local end would send it. `from` is the state that it leaves: from these a TIME_WAIT stays behind. */
-static __always_inline void tell_close(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner, __u64 netns,
-				       struct lg_flow *flow, __u32 side, int listened)
+static __always_inline void tell_close(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner,
+				       __u64 netns, struct lg_flow *flow, __u32 side, int listened)
 {
 	__u32 present = KNOWS_FLOW;
 
@@ -27,6 +26,8 @@ static __always_inline void tell_close(struct lg_record *r, struct lg_packet *pa
 	indicate(r, LAYER_ALE_ENDPOINT_CLOSURE(packet->v6), name_owner(r, owner) | present, 0);
 }
 
+/* `packet` names the ends: as its local end would send it. `from`: the state that it leaves; from some a TIME_WAIT stays
+ * behind. */
 __noinline int on_close(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u32 from)
 {
 	struct lg_flow *flow = 0;

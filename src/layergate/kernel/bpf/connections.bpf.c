@@ -86,9 +86,8 @@ __noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, _
 	return 1;
 }
 
-/* Returns the action. */
-static __always_inline int tell_established(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner,
-					    __u64 netns, struct lg_flow *flow, __u32 side, __u64 cookie)
+static __always_inline void tell_established(struct lg_record *r, struct lg_packet *packet, struct lg_owner *owner,
+					     __u64 netns, struct lg_flow *flow, __u32 side, __u64 cookie)
 {
 	struct lg_side *own = flow ? side_of(flow, side) : 0;
 
@@ -108,14 +107,13 @@ static __always_inline int tell_established(struct lg_record *r, struct lg_packe
 		}
 		if (owner)
 			unsettle(owner);
-		return LG_BLOCK;
+		return;
 	}
 	if (own && own->pending) {
 		r->bits |= LG_BIT_INBOUND;
 		indicate_stream(r, flow, 1, own->pending);
 		own->pending = 0;
 	}
-	return LG_PERMIT;
 }
 
 __noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie, __u32 side)

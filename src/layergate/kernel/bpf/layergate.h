@@ -72,7 +72,6 @@
 #define LG_SETTLED_OUT 0
 #define LG_SETTLED_IN 1
 #define LG_SETTLED_WIRE 2
-#define LG_SETTLED 3
 
 #define LG_UNITS_DEEP 6
 

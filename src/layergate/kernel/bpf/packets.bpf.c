@@ -184,8 +184,8 @@ __noinline int on_egress(struct lg_record *r, struct lg_packet *packet, struct l
 	return 1;
 }
 
-static __always_inline int egress(struct __sk_buff *skb, struct bpf_sock *sk, struct lg_owner *owner, struct lg_turn now,
-				  struct lg_record *r)
+static __always_inline int egress(struct __sk_buff *skb, struct bpf_sock *sk, struct lg_owner *owner,
+				  struct lg_turn now, struct lg_record *r)
 {
 	struct lg_packet packet = {};
 	struct lg_flow *flow;

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from layergate.analysis.outcomes import dependences
+from layergate.analysis.outcomes import dependences, untested
 from layergate.engine import classify, in_order, unasked
 from layergate.model import Action, Policy, Verdict, layer_named
 from layergate.sockets.diagnosis.evidence import Evidence, Rule
 from layergate.sockets.diagnosis.finding import Finding, Severity
 from layergate.sockets.endpoint import Endpoint
-from layergate.sockets.passage import indication_of, unknown
+from layergate.sockets.passage import indication_of
 
 _LAYERS: Final = ("ALE_AUTH_LISTEN", "INBOUND_TRANSPORT", "ALE_AUTH_RECV_ACCEPT", "ALE_FLOW_ESTABLISHED")
 
@@ -36,7 +36,7 @@ def rule(policy: Policy) -> Rule:
                 layer = layer_named(f"{name}_V{one.family}")
                 assert layer is not None
                 indication = indication_of(one, layer)
-                assumed = unknown(ordered, indication)
+                assumed = untested(ordered, indication)
                 verdict = classify(ordered, indication, callouts=callouts, assumed=assumed)
                 others = [other.verdict for other in dependences(ordered, indication, assumed, callouts)]
                 if all(outcome.action is Action.BLOCK for outcome in (verdict, *others)):
