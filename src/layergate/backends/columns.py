@@ -12,7 +12,8 @@ A field without a column is unknown in every row; `present` says, where some are
     verdicts.action[0] == BLOCK and verdicts.filter_id[0] == 7
 
 No Python runs a row: a text is looked up once an entry of its dictionary, and so is a test that no word can express.
-Rows are independent: the walk runs on all processors. Equal to `backends.plain`, which needs no Numba (tests/parity).
+Rows are independent: blocks of them (`blocks`) run on all processors, and keys are made for a few blocks at a time, so
+that they are still in the cache when they are read. Equal to `backends.plain`, which needs no Numba (tests/parity).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from layergate.compile import CODE_BITS, CODE_BLOCK, CODE_HARD, KNOWN, NO_CODE, Compiled, Layout, Op, Table
+from layergate.compile import Compiled, Layout, Op
 from layergate.compile.words import Slot
 from layergate.engine.matching import matches
 from layergate.model import Action, Condition, InputError, Layer, NotSupportedError, Value
@@ -29,21 +30,17 @@ from layergate.model import Action, Condition, InputError, Layer, NotSupportedEr
 try:
     import numba
     import numpy as np
+
+    from layergate.backends.blocks import BLOCK, BLOCK_ROWS, PERMIT, decide_rows
 except ImportError as missing:  # the rest of layergate goes without
     raise NotSupportedError("columns", f"{missing.name} is not installed", "pip install numba") from missing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PERMIT: Final = 1
-BLOCK: Final = 2
-_BLOCK_ROWS: Final = 4096  # what a processor takes at a time
-_ZERO, _ONE, _TWO, _EIGHT, _SIXTEEN, _BYTE = (np.uint64(number) for number in (0, 1, 2, 8, 16, 0xFF))
+_BLOCKS_AT_ONCE: Final = 8  # a processor: what keys are made for at a time
 _FULL: Final = np.uint64(0xFFFFFFFF)
 _WORD: Final = np.uint64(32)
-_ROOT, _CUT, _SPLIT, _LEAF, _MATCH, _IN, _NOT_IN = (
-    np.uint64(int(op)) for op in (Op.ROOT, Op.CUT, Op.SPLIT, Op.LEAF, Op.MATCH, Op.IN, Op.NOT_IN)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,24 +91,31 @@ class Columns:
         table = self.compiled.table(layer)
         if table is None:
             return _nothing(count)
-        for item in table.filters:
-            if item.action.is_callout and any(step & 0xFF == Op.ASK for step in table.steps[3::4]):
-                raise NotSupportedError(f"filter '{item.name}'", "columns can't ask a callout", "use backends.plain")
+        if table.has_callouts and any(step & 0xFF == Op.ASK for step in table.steps[3::4]):
+            item = next(item for item in table.filters if item.action.is_callout)
+            raise NotSupportedError(f"filter '{item.name}'", "columns can't ask a callout", "use backends.plain")
         if table.limits:
             raise NotSupportedError(
                 f"filter '{table.limits[0].name}'", "columns have no counts to judge its limit by", "use backends.plain"
             )
-        key = key_columns(table.layout, columns, present or {}, count)
         steps = np.frombuffer(table.steps, dtype=np.uint32)
         ids = np.frombuffer(table.rows, dtype=np.uint64)[::2].copy()
-        sublayers = len(table.sublayers)
-        action, hard = np.empty(count, np.uint8), np.empty(count, np.bool_)
-        filter_id, decided = np.empty(count, np.uint64), np.empty((count, sublayers), np.uint64)
-        _decide(steps, table.root, key, ids, sublayers, action, filter_id, hard, decided)
-        return VerdictColumns(action, filter_id, hard, decided, self._names(table))
-
-    def _names(self, table: Table) -> tuple[str, ...]:
-        return tuple(self.compiled.sublayers[number] for number in table.sublayers)
+        result = VerdictColumns(
+            np.empty(count, np.uint8),
+            np.empty(count, np.uint64),
+            np.empty(count, np.bool_),
+            np.empty((count, len(table.sublayers)), np.uint64),
+            tuple(self.compiled.sublayers[number] for number in table.sublayers),
+        )
+        keys = _Keys(table.layout, columns, present or {}, count)
+        at_once = min(count, BLOCK_ROWS * _BLOCKS_AT_ONCE * numba.get_num_threads())
+        key = np.zeros((table.layout.count, at_once), np.uint32)
+        for start in range(0, count, at_once or 1):
+            rows = slice(start, min(count, start + at_once))
+            keys.fill(key, rows)
+            written = result.action[rows], result.filter_id[rows], result.hard[rows], result.decided[rows]
+            decide_rows(steps, table.root, key, ids, *written)
+        return result
 
 
 def _length(columns: Mapping[str, Any], count: int) -> int:
@@ -135,54 +139,69 @@ def _nothing(count: int) -> VerdictColumns:
 # --- keys -----------------------------------------------------------------------------------------------------------
 
 
-def key_columns(
-    layout: Layout, columns: Mapping[str, Any], present: Mapping[str, Any], count: int
-) -> NDArray[np.uint32]:
-    """Return the keys of a batch, uint32[words, n]. Raises InputError. Cost: a pass a word that the table tests."""
-    key = np.zeros((layout.count, count), np.uint32)
-    for slot in layout.slots.values():
-        column = columns.get(slot.field)
-        if column is None:
-            continue
-        known: NDArray[np.bool_] | None = None
+class _Keys:
+    """The keys of a batch, made a part at a time. Raises InputError. Cost: a pass a word that the table tests."""
+
+    def __init__(self, layout: Layout, columns: Mapping[str, Any], present: Mapping[str, Any], count: int) -> None:
+        self._columns = [
+            _Column(slot, columns[slot.field], present.get(slot.field), layout)
+            for slot in layout.slots.values()
+            if columns.get(slot.field) is not None
+        ]
+        self._bits = [
+            (place, np.where(_asked(condition, columns, present, layout, count), np.uint32(mask), np.uint32(0)))
+            for condition, (place, mask) in layout.predicates.items()
+        ]
+        # The words that are made bit by bit; in the others a field that is unknown may leave anything.
+        self._made = {slot.known for slot in layout.slots.values()} | {place for place, _ in self._bits}
+
+    def fill(self, key: NDArray[np.uint32], rows: slice) -> None:
+        """Write the keys of *rows* into *key*, uint32[words, rows at least]."""
+        part = slice(0, rows.stop - rows.start)
+        for place in self._made:
+            key[place, part] = 0
+        for column in self._columns:
+            column.fill(key, rows, part)
+        for place, bits in self._bits:
+            key[place, part] |= bits[rows]
+
+
+class _Column:
+    """A column that a table tests, made ready to be read in parts."""
+
+    def __init__(self, slot: Slot, column: Any, present: Any, layout: Layout) -> None:
+        self._slot = slot
+        self._texts: NDArray[np.uint32] | None = None
+        self._present = None if present is None else np.asarray(present, np.bool_)
+        self._data = np.asarray(column.codes if isinstance(column, Texts) else column)
         if isinstance(column, Texts):
-            known = _fill_texts(key, slot, column, layout)
+            numbers = layout.names.by_field.get(slot.field, {})
+            # One more for the code -1, which is the last of the array.
+            self._texts = np.array([*(numbers.get(text, 0) for text in column.dictionary), 0], np.uint32)
+        elif len(slot.words) == 4:
+            if self._data.ndim != 2 or self._data.shape[1] != 2:
+                raise InputError(f"{slot.field} of shape {self._data.shape}", "uint64[n, 2], high then low")
+        elif self._data.ndim != 1 or self._data.dtype.kind not in "ui":
+            raise InputError(f"{slot.field} of shape {self._data.shape}, {self._data.dtype}", "whole numbers [n]")
+
+    def fill(self, key: NDArray[np.uint32], rows: slice, part: slice) -> None:
+        """Write the column's words and its bit into the *part* of *key*."""
+        slot, data = self._slot, self._data[rows]
+        known: NDArray[np.bool_] | None = None if self._present is None else self._present[rows]
+        if self._texts is not None:
+            key[slot.words[0], part] = self._texts[data]
+            known = data >= 0 if known is None else known & (data >= 0)
+        elif len(slot.words) == 4:
+            for place, word in enumerate(slot.words):
+                half = data[:, place // 2]
+                key[word, part] = half >> _WORD if place % 2 == 0 else half & _FULL
+        elif len(slot.words) == 1:
+            key[slot.words[0], part] = data if not slot.sign else data.astype(np.int64) + slot.sign
         else:
-            _fill_numbers(key, slot, np.asarray(column))
-        if slot.field in present:
-            there = np.asarray(present[slot.field], np.bool_)
-            known = there if known is None else known & there
+            wide = data.astype(np.uint64) ^ np.uint64(slot.sign)
+            key[slot.words[0], part], key[slot.words[1], part] = wide >> _WORD, wide & _FULL
         bit = np.uint32(slot.mask)
-        key[slot.known] |= bit if known is None else np.where(known, bit, np.uint32(0))
-    for condition, (word, mask) in layout.predicates.items():
-        key[word] |= np.where(_asked(condition, columns, present, layout, count), np.uint32(mask), np.uint32(0))
-    return key
-
-
-def _fill_texts(key: NDArray[np.uint32], slot: Slot, column: Texts, layout: Layout) -> NDArray[np.bool_]:
-    codes = np.asarray(column.codes)
-    numbers = layout.names.by_field.get(slot.field, {})
-    # One more for the code -1, which is the last of the array.
-    table = np.array([*(numbers.get(text, 0) for text in column.dictionary), 0], np.uint32)
-    key[slot.words[0]] = table[codes]
-    return codes >= 0
-
-
-def _fill_numbers(key: NDArray[np.uint32], slot: Slot, column: NDArray[Any]) -> None:
-    if len(slot.words) == 4:
-        if column.ndim != 2 or column.shape[1] != 2:
-            raise InputError(f"{slot.field} of shape {column.shape}", "uint64[n, 2], high then low")
-        for place, word in enumerate(slot.words):
-            half = column[:, place // 2]
-            key[word] = half >> _WORD if place % 2 == 0 else half & _FULL
-        return
-    if column.ndim != 1 or column.dtype.kind not in "ui":
-        raise InputError(f"{slot.field} of shape {column.shape}, {column.dtype}", "whole numbers [n]")
-    if len(slot.words) == 1:
-        key[slot.words[0]] = column if not slot.sign else column.astype(np.int64) + slot.sign
-        return
-    wide = column.astype(np.uint64) ^ np.uint64(slot.sign)
-    key[slot.words[0]], key[slot.words[1]] = wide >> _WORD, wide & _FULL
+        key[slot.known, part] |= bit if known is None else np.where(known, bit, np.uint32(0))
 
 
 def _asked(
@@ -203,93 +222,6 @@ def _asked(
     if condition.field in present:
         return np.where(np.asarray(present[condition.field], np.bool_), holds, unknown)
     return holds
-
-
-# --- the walk -------------------------------------------------------------------------------------------------------
-
-
-@numba.njit(parallel=True, cache=True, nogil=True)
-def _decide(  # noqa: PLR0917 (Numba knows no keywords)
-    steps: NDArray[np.uint32],
-    root: int,
-    key: NDArray[np.uint32],
-    ids: NDArray[np.uint64],
-    sublayers: int,
-    action: NDArray[np.uint8],
-    filter_id: NDArray[np.uint64],
-    hard: NDArray[np.bool_],
-    decided: NDArray[np.uint64],
-) -> None:
-    """Walk and arbitrate row by row: the same as plain.walk and plain.classify, statement for statement."""
-    count = key.shape[1]
-    for block in numba.prange((count + _BLOCK_ROWS - 1) // _BLOCK_ROWS):
-        codes = np.empty(sublayers, np.uint64)
-        for row in range(block * _BLOCK_ROWS, min(count, (block + 1) * _BLOCK_ROWS)):
-            codes[:] = NO_CODE
-            _walk(steps, root, key, row, codes)
-            told = np.int64(NO_CODE)
-            action[row], hard[row] = PERMIT, False
-            is_open = True
-            for place in range(sublayers):
-                code = np.int64(codes[place])
-                decided[row, place] = 0 if code == NO_CODE else ids[code >> CODE_BITS]
-                if code == NO_CODE or not is_open:
-                    continue
-                # All above are soft permits: the first of them is reported, unless this is another action.
-                if told == NO_CODE or code & CODE_BLOCK:
-                    told = code
-                if code & CODE_BLOCK:
-                    action[row] = BLOCK
-                if code & CODE_HARD:
-                    hard[row], is_open = True, False
-            filter_id[row] = 0 if told == NO_CODE else ids[told >> CODE_BITS]
-
-
-@numba.njit(cache=True, nogil=True)
-def _walk(steps: Any, root: Any, key: Any, row: Any, codes: Any) -> None:
-    """Walk one row. All numbers are unsigned and of 64 bits: else every index is looked at for being negative."""
-    place = following = np.uint64(root)
-    row = np.uint64(row)
-    sublayers = np.uint64(len(codes))
-    known = np.uint64(key[np.uint64(KNOWN), row])
-    while True:
-        at = place << _TWO
-        a, b, c, d = (
-            np.uint64(steps[at]),
-            np.uint64(steps[at | _ONE]),
-            np.uint64(steps[at | _TWO]),
-            np.uint64(steps[at | _ONE | _TWO]),
-        )
-        op, word, distance = d & _BYTE, d >> _EIGHT & _BYTE, d >> _SIXTEEN
-        onward = _ZERO
-        if op >= _IN:
-            value = np.uint64(key[word, row])
-            holds = (value - a) & _FULL <= b if op <= _NOT_IN else value & b == a
-            onward = distance if holds == (op & _ONE == _ZERO) else c
-            place = place + onward if onward else _ZERO
-        elif op == _MATCH:
-            if b & ~known:
-                place += _ONE
-            else:
-                codes[word] = min(codes[word], a)
-                place = place + c if c else _ZERO
-        elif op == _CUT:
-            child = ((np.uint64(key[word, row]) - a) & _FULL) >> distance
-            place = c + child if child <= b else _ZERO
-        elif op == _LEAF:
-            place = c if word >= sublayers or a < codes[word] else _ZERO
-        elif op == _ROOT:
-            following = c
-            place = place + _ONE if word >= sublayers or a < codes[word] else _ZERO
-        elif op == _SPLIT:
-            place = c if np.uint64(key[word, row]) <= a else c + _ONE
-        else:
-            place = _ZERO
-        if not place:
-            place = following
-            following = _ZERO
-            if not place:
-                return
 
 
 def actions(verdicts: VerdictColumns) -> list[Action]:
