@@ -228,17 +228,18 @@ def _prepared(layer: Layer, heard: Sequence[tuple[int, Filter]], names: Names, c
             continue
         # What means the same as something heard before in its sublayer is never heard.
         meanings = [entry.meaning for entry in made]
-        hiders = {known[meaning] for meaning in meanings if meaning in known}
-        fresh = [entry for entry, meaning in zip(made, meanings, strict=True) if meaning not in known]
-        if not fresh:
-            result.removed.append(Removed(item, HIDDEN, tuple(result.filters[row] for row in sorted(hiders))))
-            continue
-        for hider in hiders:
-            result.hides.setdefault(hider, set()).add(len(result.filters))
+        if not known.keys().isdisjoint(meanings):
+            hiders = {known[meaning] for meaning in meanings if meaning in known}
+            made = [entry for entry, meaning in zip(made, meanings, strict=True) if meaning not in known]
+            if not made:
+                result.removed.append(Removed(item, HIDDEN, tuple(result.filters[row] for row in sorted(hiders))))
+                continue
+            for hider in hiders:
+                result.hides.setdefault(hider, set()).add(len(result.filters))
         if not asks and item.limit is None:
             for meaning in meanings:
                 known.setdefault(meaning, len(result.filters))
-        result.entries += fresh
+        result.entries += made
         result.filters.append(item)
         if item.limit:
             result.limits.append(item)
@@ -281,11 +282,12 @@ def _table(prepared: _Prepared, *, as_list: bool = False) -> Table:
     walk_max = sum(tree.steps_max for tree in built.trees)
     if walk_max > WALK_MAX:
         raise _refused(layout.layer, walk_max, built, entries, filters)
-    built.steps[:3] = len(built.steps) // 4, len(prepared.sublayers), built.root
+    steps = array("I", built.steps)
+    steps[:3] = array("I", (len(steps) // 4, len(prepared.sublayers), built.root))
     return Table(
         layer=layout.layer,
         layout=layout,
-        steps=array("I", built.steps),
+        steps=steps,
         root=built.root,
         rows=prepared.rows,
         sublayers=prepared.sublayers,
@@ -295,7 +297,7 @@ def _table(prepared: _Prepared, *, as_list: bool = False) -> Table:
         entry_count=len(entries),
         walk_max=walk_max,
         hides={filters[row].id: frozenset(filters[one].id for one in rows) for row, rows in built.hides.items()},
-        built_steps=len(built.steps) // 4,
+        built_steps=len(steps) // 4,
         built_root=built.root,
         built_walk_max=walk_max,
         limits=tuple(prepared.limits),
@@ -308,13 +310,12 @@ def _built(entries: Sequence[Entry], layout: Layout, *, as_list: bool) -> Built:
     if as_list:
         return Builder(entries, tops, leaf_entries=len(entries)).build([("", list(range(len(entries))))])
     words = {slot.field: slot.words for slot in layout.slots.values() if slot.words}
-    groups = partition(entries, words, tops)
     if len(entries) >= (NATIVE_FROM if "numba" in sys.modules else NATIVE_ALONE_FROM):
         with suppress(ImportError):  # without Numba plain Python does the same
             from layergate.compile import native  # noqa: PLC0415 (it takes half a second)
 
-            return native.build(entries, tops, groups)
-    return Builder(entries, tops).build(groups)
+            return native.build(entries, words, tops)
+    return Builder(entries, tops).build(partition(entries, words, tops))
 
 
 def _said(item: Filter, callouts: Callouts) -> tuple[Action, bool, bool] | None:

@@ -18,17 +18,17 @@ A range over several words (an IPv6 range that is no prefix) is the union of at 
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from layergate.compile.steps import CODE_BITS, FULL, Op
 from layergate.compile.words import KNOWN, WORD_BITS, WORD_MAX, Layout, Slot, halves
 from layergate.engine.matching import as_integer, groups
 from layergate.model import AddressMask, Condition, DataType, Filter, MatchType, NotSupportedError, Range
-from layergate.model.values import BITS
+from layergate.model.values import BITS, SIGNED_BITS
 
 Atom = tuple[int, int, int, int]
 Alternative = tuple[Atom, ...]
@@ -53,8 +53,7 @@ _TOKENS: Final = (DataType.TOKEN_INFORMATION, DataType.TOKEN_ACCESS_INFORMATION)
 _MASKED_TYPES: Final = {DataType.V4_ADDR_MASK: DataType.UINT32, DataType.V6_ADDR_MASK: DataType.BYTE_ARRAY16}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A conjunction that a filter holds for: *code* is the filter's, *need* a mask of KNOWN.
 
     *box* and *hull*: (word, low, high), ascending; *sublayer*: its place in the layer's order. *asks*: a callout, or
@@ -126,41 +125,86 @@ def _plain(item: Filter, layout: Layout) -> tuple[int, list[tuple[int, int, int]
     """Return the need and the ranges of a filter that is a box as it stands; None for all others.
 
     Most filters are: an address or a prefix, a protocol, a port, an application. What this says of them is what the
-    rest of this module says, in a third of the time.
+    rest of this module says, in a third of the time: what holds for a kind of condition is found out once a layout.
     """
     need = 0
     found: list[tuple[int, int, int]] = []
     last = None
+    kinds = layout.kinds
     for condition in item.conditions:
-        name, value, how = condition.field, condition.value, condition.match
-        slot = layout.slots.get(name) or layout.slot(name, value.type)
-        if name == last or slot is None or slot.known != KNOWN or slot.type in _TOKENS:
+        name, value = condition.field, condition.value
+        kind = name, condition.match, value.type
+        known = kinds.get(kind)
+        if known is None:
+            known = kinds[kind] = _kind(condition, layout)
+        form, mask, word, sign, top = known
+        if form is _Form.OTHER or name == last:
             return None
         last = name
-        data = value.data
-        if how is MatchType.EQUAL and isinstance(data, AddressMask) and _MASKED_TYPES.get(value.type) is slot.type:
-            for place, word in enumerate(reversed(slot.words)):
-                mask = data.mask >> place * WORD_BITS & FULL
-                free = FULL & ~mask
-                if free & free + 1:
-                    return None
-                if mask:
-                    bits = data.address >> place * WORD_BITS & mask
-                    found.append((word, bits, bits + free))
-        elif len(slot.words) != 1:
-            return None
-        elif how is MatchType.EQUAL and value.type is slot.type:
-            number = layout.names.number(name, data) if slot.is_name else as_integer(value) + slot.sign  # type: ignore[arg-type]
-            found.append((slot.words[0], number, number))
-        elif how is MatchType.RANGE and isinstance(data, Range) and data.low.type is slot.type and not slot.is_name:
-            low, high = as_integer(data.low) + slot.sign, as_integer(data.high) + slot.sign
-            if low > high or (low, high) == (0, (1 << slot.bits) - 1):
+        need |= mask
+        data: Any = value.data
+        if form is _Form.PREFIX:
+            ranges = _prefix(layout.slots[name].words, data)
+            if ranges is None:
                 return None
-            found.append((slot.words[0], low, high))
+            found += ranges
+        elif form is _Form.RANGE:
+            low, high = as_integer(data.low) + sign, as_integer(data.high) + sign
+            if low > high or data.low.type is not layout.slots[name].type:
+                return None
+            if (low, high) != (0, top):
+                found.append((word, low, high))
         else:
-            return None
-        need |= slot.mask
+            number = data + sign if form is _Form.NUMBER else layout.names.number(name, data)
+            found.append((word, number, number))
     return need, found
+
+
+def _prefix(words: tuple[int, ...], data: AddressMask) -> list[tuple[int, int, int]] | None:
+    """Return the ranges of *words* that are in a prefix, None where the mask is another."""
+    found = []
+    for place, word in enumerate(reversed(words)):
+        counted = data.mask >> place * WORD_BITS & FULL
+        free = FULL & ~counted
+        if free & free + 1:
+            return None
+        if counted:
+            bits = data.address >> place * WORD_BITS & counted
+            found.append((word, bits, bits + free))
+    return found
+
+
+class _Form(enum.Enum):
+    """How a condition of a kind becomes ranges."""
+
+    OTHER = enum.auto()
+    NUMBER = enum.auto()
+    NAME = enum.auto()
+    RANGE = enum.auto()
+    PREFIX = enum.auto()
+
+
+def _kind(condition: Condition, layout: Layout) -> tuple[Any, int, int, int, int]:
+    """Return what holds for every condition of this field, match and type: its form and bit of KNOWN, and the rest.
+
+    The rest: the word, what is added to a number, the greatest value.
+    """
+    how, kind = condition.match, condition.value.type
+    slot = layout.slots.get(condition.field) or layout.slot(condition.field, kind)
+    form = _Form.OTHER
+    if slot is None or slot.known != KNOWN or not slot.words:
+        return form, 0, 0, 0, 0
+    if how is MatchType.EQUAL and _MASKED_TYPES.get(kind) is slot.type:
+        return _Form.PREFIX, slot.mask, 0, 0, 0
+    if len(slot.words) == 1 and how is MatchType.EQUAL:
+        if slot.type in _TOKENS:
+            form = _Form.NUMBER if kind is DataType.UINT32 else _Form.OTHER
+        elif kind is slot.type:
+            is_number = kind in BITS or kind in SIGNED_BITS
+            form = _Form.NAME if slot.is_name else _Form.NUMBER if is_number else _Form.OTHER
+    elif len(slot.words) == 1 and how is MatchType.RANGE and kind is DataType.RANGE and not slot.is_name:
+        form = _Form.OTHER if slot.type in _TOKENS else _Form.RANGE
+    return form, slot.mask, slot.words[0], slot.sign, (1 << slot.bits) - 1
 
 
 def _require_room(item: Filter, spread: Sequence[Clause], kept: Sequence[Clause]) -> None:
@@ -226,13 +270,16 @@ def _boxed(atoms: Iterable[Atom]) -> tuple[Box | None, list[Atom]]:
 
 def _ranges(found: Iterable[tuple[int, int, int]]) -> Box | None:
     """Return *found* as a box, ranges of one word intersected; None where one is empty."""
+    found = sorted(found)
+    if len({one[0] for one in found}) == len(found):
+        return tuple(found)
     box: dict[int, tuple[int, int]] = {}
     for word, low, high in found:
         before = box.get(word)
         box[word] = (low, high) if before is None else (max(low, before[0]), min(high, before[1]))
         if box[word][0] > box[word][1]:
             return None
-    return tuple((word, *box[word]) for word in sorted(box))
+    return tuple((word, *bounds) for word, bounds in box.items())
 
 
 # --- conditions -----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ Source: Gupta and McKeown, "Packet Classification using Hierarchical Intelligent
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -59,7 +59,7 @@ class TreeFacts:
 class Built:
     """Steps, four numbers each; the first root (0: none); which rows a row hid somewhere; the rows with a place."""
 
-    steps: list[int]
+    steps: MutableSequence[int]
     root: int
     trees: list[TreeFacts]
     hides: dict[int, set[int]]
@@ -357,7 +357,7 @@ class Builder:
         ]
 
 
-def chained(steps: list[int], roots: Iterable[tuple[int, int]]) -> int:
+def chained(steps: MutableSequence[int], roots: Iterable[tuple[int, int]]) -> int:
     """Let trees (root's step, least code) be walked by their least code, for what a tree can't better is passed over.
 
     Returns the first.

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from layergate.engine.matching import as_integer, matches
-from layergate.model import Condition, DataType, Layer, NotSupportedError, Token, Value
+from layergate.model import Condition, DataType, Layer, MatchType, NotSupportedError, Token, Value
 from layergate.model.values import BITS, SIGNED_BITS, SIZES
 
 # In the order of the kernel's numbers (LG_FIELD_*): a field's number is its bit in KNOWN.
@@ -87,7 +87,10 @@ class Names:
 
 @dataclass(slots=True)
 class Layout:
-    """The key of one layer's table: grows while its filters are compiled, then is only read."""
+    """The key of one layer's table: grows while its filters are compiled, then is only read.
+
+    *kinds*: what `entries` found out about conditions of a field, match and type.
+    """
 
     layer: Layer
     names: Names
@@ -95,6 +98,9 @@ class Layout:
     predicates: dict[Condition, tuple[int, int]] = field(default_factory=dict)
     tokens: dict[str, Slot] = field(default_factory=dict)
     count: int = KERNEL_WORDS
+    kinds: dict[tuple[str, MatchType, DataType], tuple[Any, int, int, int, int]] = field(
+        default_factory=dict, compare=False
+    )
     _bit: int = len(KERNEL_FIELDS)
     _known: int = KNOWN
     _predicate_word: int = 0
@@ -200,7 +206,12 @@ class Layout:
     def copy(self, names: Names) -> Layout:
         """Return the same layout, to be added to, with *names*."""
         return replace(
-            self, names=names, slots=dict(self.slots), predicates=dict(self.predicates), tokens=dict(self.tokens)
+            self,
+            names=names,
+            slots=dict(self.slots),
+            predicates=dict(self.predicates),
+            tokens=dict(self.tokens),
+            kinds=dict(self.kinds),
         )
 
 

@@ -29,7 +29,7 @@ class Action(enum.StrEnum):
     @property
     def is_callout(self) -> bool:
         """Whether the filter asks a callout."""
-        return self in (Action.CALLOUT_TERMINATING, Action.CALLOUT_INSPECTION, Action.CALLOUT_UNKNOWN)
+        return self in _CALLOUTS
 
     @property
     def number(self) -> int:
@@ -37,6 +37,7 @@ class Action(enum.StrEnum):
         return _ACTION_NUMBERS[self]
 
 
+_CALLOUTS = frozenset((Action.CALLOUT_TERMINATING, Action.CALLOUT_INSPECTION, Action.CALLOUT_UNKNOWN))
 _ACTION_NUMBERS = {
     Action.BLOCK: 0x1001,
     Action.PERMIT: 0x1002,

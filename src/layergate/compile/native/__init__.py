@@ -1,7 +1,7 @@
-"""The trees of `trees`, `cuts` and `leaves` in machine code: the same steps, bit for bit, in a tenth of the time.
+"""What `groups`, `trees`, `cuts` and `leaves` make, in machine code: the same steps, bit for bit, much faster.
 
 What those modules say is meant here too, statement for statement; read them first. `arrays` has what it works on. Data
-flows one way: entries → arrays → `trees.built` → steps.
+flows one way: entries → arrays → `groups.partition` → `trees.built` → steps.
 
 Needs Numba (ImportError without). The first build on a machine compiles this package, which takes half a minute; that
 is kept beside it. Proved equal to `trees` over drawn sets (tests/parity/test_native.py).
@@ -9,30 +9,38 @@ is kept beside it. Proved equal to `trees` over drawn sets (tests/parity/test_na
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layergate.compile.entries import Entry
+from layergate.compile.entries import Box, Entry
+from layergate.compile.groups import partition
 from layergate.compile.native.arrays import HIDES, STEPS, Given
+from layergate.compile.native.groups import partition as native_partition
 from layergate.compile.native.trees import built
 from layergate.compile.steps import FULL
 from layergate.compile.trees import Built, TreeFacts, chained
+from layergate.compile.words import WORD_BITS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def build(entries: Sequence[Entry], tops: Mapping[int, int], groups: Sequence[tuple[str, Sequence[int]]]) -> Built:
-    """Return what `trees.Builder(entries, tops).build(groups)` does."""
+def build(entries: Sequence[Entry], words: Mapping[str, tuple[int, ...]], tops: Mapping[int, int]) -> Built:
+    """Return what `trees.Builder` makes of the groups that `groups.partition` splits *entries* into."""
+    given, bounds = _given(entries, tops)
+    groups = native_partition(len(entries), bounds, words, tops)
+    if groups is None:
+        groups = partition(entries, words, tops)
     named = [(name, members) for name, members in groups if name and members]
     members = [one for _, own in named for one in own]
     starts = [0, *accumulate(len(own) for _, own in named)]
     rest = [one for name, own in groups if not name for one in own]
-    made, facts, roots = built(_given(entries, tops), *(np.array(one, np.int64) for one in (members, starts, rest)))
-    steps = made.steps[: 4 * made.kept[STEPS]].tolist()
+    made, facts, roots = built(given, *(np.array(one, np.int64) for one in (members, starts, rest)))
+    steps = array("I", made.steps[: 4 * made.kept[STEPS]].astype(np.uint32).tobytes())
     names = (*(name for name, _ in named), "")
     trees = [TreeFacts(name, *row) for name, row in zip(names, facts.tolist(), strict=False)]
     first = chained(steps, [(place, code) for place, code in roots.tolist()])
@@ -40,42 +48,47 @@ def build(entries: Sequence[Entry], tops: Mapping[int, int], groups: Sequence[tu
     return Built(steps, first, trees, hides, set(np.flatnonzero(made.placed).tolist()))
 
 
-def _given(entries: Sequence[Entry], tops: Mapping[int, int]) -> Given:
-    words: dict[int, int] = {}
-    bounds: list[int] = []
-    boxes: list[int] = []
-    box_starts = [0]
-    for number, entry in enumerate(entries):
-        for word, low, high in entry.box:
-            place = words.setdefault(word, len(words))
-            bounds += (number, place, low, high)
-            boxes += (place, low, high)
-        for word, low, high in entry.hull:
-            bounds += (number, words.setdefault(word, len(words)), low, high)
-        box_starts.append(len(boxes) // 3)
-    limits = np.array([tops.get(word, FULL) for word in words], np.int64)
-    lows = np.zeros((len(words), len(entries)), np.int64)
+def _given(entries: Sequence[Entry], tops: Mapping[int, int]) -> tuple[Given, NDArray[np.int64]]:
+    """Return the arrays, and the ranges of box and hull, int64[n, 4]: (entry, word, low, high)."""
+    boxes, box_starts = _flat([entry.box for entry in entries])
+    found, starts = boxes, box_starts
+    if any(entry.hull for entry in entries):
+        found, starts = _flat([(*entry.box, *entry.hull) for entry in entries])
+    numbers, first = np.unique(found[:, 0], return_index=True)
+    numbers = numbers[np.argsort(first)]  # in the order in which they are met
+    place = np.zeros(int(numbers.max(initial=0)) + 1, np.int64)
+    place[numbers] = np.arange(len(numbers))
+    limits = np.array([tops.get(word, FULL) for word in numbers.tolist()], np.int64)
+    lows = np.zeros((len(numbers), len(entries)), np.int64)
     highs = np.repeat(limits[:, None], len(entries), axis=1)
-    ones, places, least, greatest = np.array(bounds, np.int64).reshape(-1, 4).T
-    np.maximum.at(lows, (places, ones), least)
-    np.minimum.at(highs, (places, ones), greatest)
+    ones = np.repeat(np.arange(len(entries)), np.diff(starts))
+    np.maximum.at(lows, (place[found[:, 0]], ones), found[:, 1])
+    np.minimum.at(highs, (place[found[:, 0]], ones), found[:, 2])
+    words = {word: number for number, word in enumerate(numbers.tolist())}
     clause_starts, alternative_starts, atom_starts, atoms = _clauses(entries, words)
-    return Given(
+    given = Given(
         code=np.array([entry.code for entry in entries], np.int64),
         sublayer=np.array([entry.sublayer for entry in entries], np.int64),
         need=np.array([entry.need for entry in entries], np.int64),
         asks=np.array([entry.asks | entry.is_limited << 1 for entry in entries], np.int64),
         low=lows,
         high=highs,
-        words=np.array(list(words), np.int64),
+        words=numbers,
         tops=limits,
-        box_starts=np.array(box_starts, np.int64),
-        box=np.array(boxes, np.int64).reshape(-1, 3),
+        box_starts=box_starts,
+        box=np.column_stack((place[boxes[:, 0]], boxes[:, 1:])),
         clause_starts=clause_starts,
         alternative_starts=alternative_starts,
         atom_starts=atom_starts,
         atoms=atoms,
     )
+    return given, np.column_stack((ones, found))
+
+
+def _flat(boxes: Sequence[Box]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the ranges of *boxes*, int64[n, 3], and where each box begins."""
+    numbers = np.fromiter(chain.from_iterable(chain.from_iterable(boxes)), np.int64)
+    return numbers.reshape(-1, 3), np.array([0, *accumulate(map(len, boxes))], np.int64)
 
 
 def _clauses(entries: Sequence[Entry], words: Mapping[int, int]) -> tuple[Any, ...]:
@@ -94,6 +107,6 @@ def _clauses(entries: Sequence[Entry], words: Mapping[int, int]) -> tuple[Any, .
 
 def _by_hider(pairs: NDArray[np.int64]) -> dict[int, set[int]]:
     found: dict[int, set[int]] = {}
-    for hider, hidden in np.unique(pairs, axis=0).tolist():
-        found.setdefault(hider, set()).add(hidden)
+    for pair in np.unique(pairs[:, 0] << WORD_BITS | pairs[:, 1]).tolist():
+        found.setdefault(pair >> WORD_BITS, set()).add(pair & FULL)
     return found
