@@ -50,6 +50,7 @@ QUIET_STREAM: Final = 1
 QUIET_PACKETS: Final = 2
 QUIET_WIRE: Final = 4
 QUIET_FLOWS: Final = 8
+QUIET_KNOCKS: Final = 16
 SETTLED_OUT: Final = 0
 SETTLED_IN: Final = 1
 SETTLED_WIRE: Final = 2
@@ -63,11 +64,14 @@ KIND_DROP: Final = 3
 KIND_OWN_DROP: Final = 4
 KIND_CLOSED: Final = 5
 KIND_LIMIT: Final = 6
+KIND_REFUSED: Final = 7
 EMIT_BLOCKS: Final = 1
 EMIT_ALL: Final = 2
 BIT_REAUTHORIZE: Final = 1
 BIT_INBOUND: Final = 2
 BIT_V6: Final = 4
+BIT_NOBODY: Final = 8
+BIT_UNCOUNTED: Final = 16
 OWNER_BIND_SEEN: Final = 1
 OWNER_ASSIGNED: Final = 2
 OWNER_CHILD: Final = 4
@@ -98,6 +102,12 @@ COUNTED_CONCURRENT: Final = 1
 COUNTED_NEW: Final = 2
 COUNTED_HALF_OPEN: Final = 3
 COUNTED_LIVING: Final = 4
+COUNTED_CLOSED: Final = 5
+COUNTED_PORTS: Final = 6
+COUNTED_REMOTES: Final = 7
+COUNTED_ABNORMAL: Final = 8
+THINGS: Final = 256
+REFUSALS: Final = 1000
 PER_REMOTE_PREFIX: Final = 1
 PER_REMOTE_PREFIX_LOCAL_PORT: Final = 2
 PER_TUPLE: Final = 3
@@ -186,13 +196,15 @@ HEADER_LAYER_VERSION: Final = slice(5, 133)  # at 20
 HEADER_ROOT: Final = slice(133, 261)  # at 532
 
 # struct lg_control
-CONTROL: Final = Struct("<QQIIII")
+CONTROL: Final = Struct("<QQIIIIQQ")
 CONTROL_FLOWS: Final = 0  # at 0
 CONTROL_HEARTBEAT: Final = 1  # at 8
 CONTROL_ACTIVE: Final = 2  # at 16
 CONTROL_SEEDED: Final = 3  # at 20
 CONTROL_TRANSLATED: Final = 4  # at 24
 CONTROL_NAMES: Final = 5  # at 28
+CONTROL_ABNORMAL: Final = 6  # at 32
+CONTROL_REFUSING: Final = 7  # at 40
 
 # struct lg_exe_key
 EXE_KEY: Final = Struct("<QII")
@@ -278,7 +290,7 @@ FLOW_PAD: Final = 5  # at 23
 FLOW_SIDE: Final = 6  # at 24
 
 # struct lg_limit
-LIMIT: Final = Struct("<QQQQQIIBBBBBBBB")
+LIMIT: Final = Struct("<QQQQQIIIIBBBBBBBB")
 LIMIT_IDENTITY: Final = 0  # at 0
 LIMIT_PART_NS: Final = 1  # at 8
 LIMIT_BAN_NS: Final = 2  # at 16
@@ -286,14 +298,16 @@ LIMIT_BAN_NS_MAX: Final = 3  # at 24
 LIMIT_FILTER: Final = 4  # at 32
 LIMIT_LIMIT: Final = 5  # at 40
 LIMIT_KEYS: Final = 6  # at 44
-LIMIT_COUNTED: Final = 7  # at 48
-LIMIT_PER: Final = 8  # at 49
-LIMIT_PREFIX_V4: Final = 9  # at 50
-LIMIT_PREFIX_V6: Final = 10  # at 51
-LIMIT_FAIR: Final = 11  # at 52
-LIMIT_FAIR_V4: Final = 12  # at 53
-LIMIT_FAIR_V6: Final = 13  # at 54
-LIMIT_MONITOR: Final = 14  # at 55
+LIMIT_EACH: Final = 7  # at 48
+LIMIT_CONNECTIONS: Final = 8  # at 52
+LIMIT_COUNTED: Final = 9  # at 56
+LIMIT_PER: Final = 10  # at 57
+LIMIT_PREFIX_V4: Final = 11  # at 58
+LIMIT_PREFIX_V6: Final = 12  # at 59
+LIMIT_FAIR: Final = 13  # at 60
+LIMIT_FAIR_V4: Final = 14  # at 61
+LIMIT_FAIR_V6: Final = 15  # at 62
+LIMIT_MONITOR: Final = 16  # at 63
 
 # struct lg_limit_row
 LIMIT_ROW: Final = Struct("<IHH")
@@ -316,6 +330,11 @@ COUNT_TOLD: Final = 0  # at 0
 COUNT_ESTABLISHED: Final = 1  # at 8
 COUNT_HALF_OPEN: Final = 2  # at 12
 COUNT_PART: Final = slice(3, 67)  # at 16
+
+# struct lg_tried
+TRIED: Final = Struct("<Q256Q")
+TRIED_TOLD: Final = 0  # at 0
+TRIED_THING: Final = slice(1, 257)  # at 8
 
 # struct lg_ban
 BAN: Final = Struct("<QQII")

@@ -35,6 +35,10 @@ COUNTED: Final[Mapping[Counted, int]] = {
     Counted.HALF_OPEN: layout.COUNTED_HALF_OPEN,
     Counted.SLOW: layout.COUNTED_LIVING,
     Counted.EMPTY: layout.COUNTED_LIVING,
+    Counted.CLOSED: layout.COUNTED_CLOSED,
+    Counted.PORTS: layout.COUNTED_PORTS,
+    Counted.REMOTES: layout.COUNTED_REMOTES,
+    Counted.ABNORMAL: layout.COUNTED_ABNORMAL,
 }
 PER: Final[Mapping[Per, int]] = {
     Per.REMOTE_ADDRESS: layout.PER_REMOTE_PREFIX,
@@ -67,6 +71,8 @@ class Limits:
         self._by_filter: dict[int, int] = {}
         self.filters: dict[int, Filter] = {}
         """By number, a filter that has the limit."""
+        self.abnormal = 0
+        """A bit a number: limits that count what connections do that is not normal."""
 
     @classmethod
     def of(cls, fds: Mapping[str, int]) -> Limits:
@@ -106,9 +112,12 @@ class Limits:
             self._numbers[identity] = number
         self.filters[number] = item
         self._by_filter[item.id] = number
+        if item.limit.counted is Counted.ABNORMAL:
+            self.abnormal |= 1 << number
         before = self._limits.get(_NUMBER.pack(number)) or bytes(layout.LIMIT.size)
-        keys = layout.LIMIT.unpack(before)[layout.LIMIT_KEYS]
-        self._limits.set(_NUMBER.pack(number), _packed(item, identity, keys))
+        packed = _packed(item, identity, layout.LIMIT.unpack(before)[layout.LIMIT_KEYS])
+        if packed != before:  # what the programs count meanwhile (keys) is not written over for nothing
+            self._limits.set(_NUMBER.pack(number), packed)
         return number
 
     def bans(self) -> Iterator[Banned]:
@@ -216,6 +225,8 @@ def _packed(item: Filter, identity: int, keys: int) -> bytes:
         item.id,
         limit.threshold,
         keys,
+        limit.count,
+        limit.connections,
         COUNTED[limit.counted],
         PER[limit.key.per],
         *_prefixes(limit.key),
@@ -230,15 +241,12 @@ def _prefixes(key: Key) -> tuple[int, int]:
 
 
 def require_limit(item: Filter, limit: Limit) -> None:
-    """Raise NotSupportedError where the kernel's programs can't count what *limit* counts, or not answer as it says."""
-    if limit.counted not in COUNTED:
-        known = ", ".join(COUNTED)
+    """Raise NotSupportedError where the kernel's programs can't count as much as *limit* does, or answer as it says."""
+    if limit.counted in (Counted.PORTS, Counted.REMOTES) and limit.count >= layout.THINGS:
         raise NotSupportedError(
-            f"filter '{item.name}'", f"the kernel can't count '{limit.counted}' yet", f"count one of {known}"
-        )
-    if limit.response is Response.REFUSE and item.layer.base != "ALE_AUTH_CONNECT":
-        raise NotSupportedError(
-            f"filter '{item.name}'", "the kernel can't answer a SYN with 'refuse' yet", 'response = "drop" or "reset"'
+            f"filter '{item.name}'",
+            f"the kernel remembers {layout.THINGS} {limit.counted} of one key, and the limit is {limit.count:,}",
+            f"a limit of {layout.THINGS - 1} at most",
         )
     if limit.response is Response.RESET and (limit.key.per is Per.APP or limit.fair is not None):
         raise NotSupportedError(

@@ -17,7 +17,7 @@ from layergate.compile import KERNEL_FIELDS
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.limits import Limits, require_limit, with_places
 from layergate.kernel.maps import Map, make_array, update_array, update_batch
-from layergate.model import NotSupportedError
+from layergate.model import Counted, NotSupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,6 +31,7 @@ _HEARTBEAT_AT: Final = 8  # in struct lg_control
 _ACTIVE_AT: Final = 16
 _SEEDED_AT: Final = 20
 _NAMES_AT: Final = 28
+_ABNORMAL_AT: Final = 32
 _NAMES_MAX: Final = 0xFFFFFFFF
 _TURNS: Final = 0xFFFFFFFF
 _IP: Final = frozenset({"INBOUND_IPPACKET", "OUTBOUND_IPPACKET"})
@@ -77,6 +78,10 @@ class Control:
         names = int(_NUMBER.unpack_from(self._page, _NAMES_AT)[0])
         _NUMBER.pack_into(self._page, _NAMES_AT, names % _NAMES_MAX + 1)
 
+    def watch(self, abnormal: int) -> None:
+        """Say which limits (a bit a number) count what connections do that is not normal."""
+        _LONG.pack_into(self._page, _ABNORMAL_AT, abnormal)
+
     def beat(self) -> None:
         """Say that user space is there (CLOCK_MONOTONIC, as the programs read it)."""
         _LONG.pack_into(self._page, _HEARTBEAT_AT, time.monotonic_ns())
@@ -108,6 +113,7 @@ class Tables:
             versions[layer] = number
         tops = (compiled.names.top("ALE_APP_ID"), compiled.names.top("ALE_PACKAGE_ID"))
         self._limits.put(compiled, slot)
+        self._control.watch(self._limits.abnormal)
         arrays: dict[int, int] = {}
         try:
             for layer, table in sorted(compiled.tables.items()):
@@ -132,17 +138,19 @@ class Tables:
 
 def _quiet(tables: Iterable[Table]) -> int:
     """Return what *tables* never ask: bits of layout.QUIET_STREAM and so on."""
-    asked, counts = set(), False
+    asked, counted = set(), set()
     for table in tables:
         asked.add(table.layer.base.removesuffix("_DISCARD"))
-        counts |= any(item.limit is not None for item in table.filters)
+        counted |= {item.limit.counted for item in table.limits if item.limit is not None}
     quiet = 0 if "STREAM" in asked else layout.QUIET_STREAM
     if not asked & {"STREAM", *_TRANSPORT}:
         quiet |= layout.QUIET_PACKETS
     if not asked & {*_IP, *_TRANSPORT}:
         quiet |= layout.QUIET_WIRE
-    if not counts and asked <= _CALLS:
+    if not counted and asked <= _CALLS:
         quiet |= layout.QUIET_FLOWS
+    if not counted & {Counted.CLOSED, Counted.PORTS}:
+        quiet |= layout.QUIET_KNOCKS
     return quiet
 
 

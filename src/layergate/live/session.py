@@ -2,7 +2,8 @@
 
 Data flows one way: policy → store (ids, versions) → compile → kernel tables; the kernel decides; its ring → narrator →
 whoever watches. `serve` is the whole upkeep, called again and again: it reads the ring, destroys the sockets that a
-block is to reset, follows executables, units and interfaces that come and go, and forgets flows that ended.
+block is to reset, answers the SYNs that a limit refuses, follows executables, units and interfaces that come and go,
+and forgets flows that ended.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from layergate.kernel.hooks import HOOK_BY_LAYER, HOOKS
 from layergate.kernel.libbpf import kernel_enum
 from layergate.kernel.loader import Programs, Settings, drained
 from layergate.kernel.netns import Namespace, changed
-from layergate.kernel.ring import Ring
+from layergate.kernel.ring import Record, Ring
 from layergate.kernel.sockdiag import Destroyer
 from layergate.kernel.tables import require
 from layergate.live import pinning
 from layergate.live.identities import Identities
 from layergate.live.living import Living
 from layergate.live.narrator import Narrator, Told
+from layergate.live.refusals import Refusals
 from layergate.live.resets import crossed, found, value_of
 from layergate.model import InputError, Key, NotSupportedError, Policy, PolicyError, Problem
 from layergate.store import succeed
@@ -65,6 +67,7 @@ class _Place:
     namespace: Namespace
     destroyer: Destroyer
     watch: socket.socket
+    refusals: Refusals
     addresses: set[tuple[int, bytes]] = field(default_factory=set)
 
 
@@ -107,7 +110,9 @@ class Session:
             self._exit.callback(destroyer.close)
             watch = namespace.watch()
             self._exit.callback(watch.close)
-            self._places.append(_Place(namespace, destroyer, watch))
+            refusals = Refusals(namespace)
+            self._exit.callback(refusals.close)
+            self._places.append(_Place(namespace, destroyer, watch, refusals))
         self._compiled: Compiled | None = None
         self.identities = Identities(self.programs, self.hierarchy)
         self._exit.callback(self.identities.close)
@@ -133,6 +138,7 @@ class Session:
         self.programs.attach_cgroup()
         self.programs.seed()
         self.programs.control.seeded()
+        self._adopt()
 
     @property
     def refused(self) -> list[NotSupportedError]:
@@ -184,6 +190,12 @@ class Session:
         """Put *policy* in force in place of what was. Raises NotSupportedError, OSError; then all is as it was."""
         self._require_hooks(policy)
         self._put(succeed(self.policy, policy))
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Have the connections that are there counted, where the policy counts: not only with their next segment."""
+        if any(item.limit is not None for item in self.policy.filters):
+            self.programs.adopt()
 
     def _put(self, policy: Policy) -> None:
         compiled = compile_policy(policy, self._compiled)
@@ -201,8 +213,7 @@ class Session:
         """Wait for records, *seconds* at most; yield what they tell; keep everything in step."""
         wanted: list[tuple[int, Key, tuple[int, ...]]] = []
         if self.ring.wait(seconds):
-            # Not all at once: a ring that fills as fast as it is read must not keep us from the rest.
-            for record in islice(self.ring.read(), RECORDS_AT_ONCE):
+            for record in self._records():
                 if record[layout.RECORD_KIND] == layout.KIND_LIMIT and (past := crossed(record, self.programs.limits)):
                     wanted.append(past)
                 yield from self.narrator.tell(record)
@@ -231,6 +242,17 @@ class Session:
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_S
             self.programs.sweeper.sweep(place.namespace for place in self._places)
+
+    def _records(self) -> Iterator[Record]:
+        """Yield what the ring has to tell; what it asks of us is done."""
+        # Not all at once: a ring that fills as fast as it is read must not keep us from the rest.
+        for record in islice(self.ring.read(), RECORDS_AT_ONCE):
+            if record[layout.RECORD_KIND] != layout.KIND_REFUSED:
+                yield record
+                continue
+            for place in self._places:
+                if place.namespace.cookie == record[layout.RECORD_NETNS]:
+                    place.refusals.refuse(record)
 
     def _destroy(self, resets: Iterable[tuple[int, bytes]]) -> None:
         """Destroy the sockets that a block is to reset."""

@@ -11,8 +11,8 @@ from layergate.policyfile.limits import BYTES_MAX, PREFIXES, TABLES
 _PATTERN: Final = f"^[0-9]{{1,12}}({'|'.join(UNITS_MS)})$"
 
 
-def _whole(top: int = COUNT_MAX) -> dict[str, object]:
-    return {"type": "integer", "minimum": 1, "maximum": top}
+def _whole(top: int = COUNT_MAX, least: int = 1) -> dict[str, object]:
+    return {"type": "integer", "minimum": least, "maximum": top}
 
 
 _TIME: Final[dict[str, object]] = {"type": "string", "pattern": _PATTERN}
@@ -43,7 +43,7 @@ def limit_schema() -> dict[str, object]:
     for counted in Counted:
         inner = {key: _whole(BYTES_MAX) if key == "bytes" else _TIME for key in TABLES.get(counted, ())}
         table = {"type": "object", "additionalProperties": False, "required": list(inner), "properties": inner}
-        properties[str(counted)] = table if inner else _whole()
+        properties[str(counted)] = table if inner else _whole(least=int(counted is not Counted.ABNORMAL))
     counts = [one for one in Counted if one not in TABLES and one is not Counted.ABNORMAL]
     return {
         "type": "object",
@@ -57,6 +57,10 @@ def limit_schema() -> dict[str, object]:
                 for one in counts
             ),
             {"if": {"required": [str(Counted.ABNORMAL)]}, "then": {"required": ["over"]}},
+            {
+                "if": {"properties": {str(Counted.ABNORMAL): {"const": 0}}, "required": [str(Counted.ABNORMAL)]},
+                "then": {"required": ["connections"]},
+            },
             {
                 "if": {"required": ["fair"]},
                 "then": {"required": ["concurrent"], "properties": {"per": {"const": "all"}}},

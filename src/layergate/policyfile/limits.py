@@ -190,7 +190,9 @@ class _Reader:
         if counted in TABLES:
             parts |= self._table(given[counted], counted)
         else:
-            parts["count"] = self._count(given, counted, COUNT_MAX, ("limit",))
+            # Of many connections each may be one too many: whose every connection is reset is an attacker.
+            least = 0 if counted is Counted.ABNORMAL and "connections" in given else 1
+            parts["count"] = self._count(given, counted, COUNT_MAX, ("limit",), least=least)
             if counted.has_period:
                 if "over" not in given:
                     self.wrong(("limit",), f"{counted} without a period", f'over = "10s" beside {counted}')
@@ -285,13 +287,13 @@ class _Reader:
                 accepted = f"{suggestion(name, known)}one of {', '.join(known)}"
                 self.wrong((*path, name), f"unknown key {shown(name)}", accepted)
 
-    def _count(self, table: dict[str, Any], name: str, top: int, path: Path) -> int:
+    def _count(self, table: dict[str, Any], name: str, top: int, path: Path, *, least: int = 1) -> int:
         value = table[name]
-        if type(value) is int and 1 <= value <= top:
+        if type(value) is int and least <= value <= top:
             return value
         is_none_allowed = value == 0 and type(value) is int and name != "bytes"
         why = "; to allow none, a block without a limit" if is_none_allowed else ""
-        self.wrong((*path, name), f"{name} = {shown(value)}", f"a whole number from 1 to {top}{why}")
+        self.wrong((*path, name), f"{name} = {shown(value)}", f"a whole number from {least} to {top}{why}")
         return 0
 
     def _duration(self, table: dict[str, Any], name: str, top: int, path: Path) -> int:

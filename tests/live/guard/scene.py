@@ -34,6 +34,8 @@ class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = {{backlog}}
+    def handle_error(self, *_):  # of a client that reset: nobody reads what would be told, and telling it would block
+        pass
 with Server(("0.0.0.0", {PORT}), Handler) as server:
     print("ready", flush=True)
     server.serve_forever()

@@ -39,9 +39,9 @@ struct lg_packet {
 	__u32 length;
 	__u16 source_port;
 	__u16 destination_port;
+	__u16 window;
 	__u8 flags;
 	__u8 v6;
-	__u8 pad[2];
 };
 
 /* A record off the stack, which has no room for it with the walk and the limits below. Several a CPU, for one hook may
@@ -153,6 +153,7 @@ static __always_inline void take_tcp(struct lg_packet *packet, const struct tcp_
 	packet->destination_port = bpf_ntohs(tcp->destination);
 	packet->seq = bpf_ntohl(tcp->seq);
 	packet->flags = tcp->flags;
+	packet->window = tcp->window;
 	packet->length = bytes > header ? bytes - header : 0;
 }
 
@@ -317,6 +318,17 @@ static __noinline struct lg_flow *new_flow(__u64 netns, const struct lg_packet *
 	return flow;
 }
 
+/* Forget the flow of a packet that is kept out. */
+__noinline int drop_flow(__u64 netns, struct lg_packet *packet)
+{
+	struct lg_flow_key key = {};
+
+	if (!packet)
+		return 0;
+	key_of(&key, netns, packet);
+	return bpf_map_delete_elem(&lg_flows, &key);
+}
+
 static __always_inline struct lg_side *side_of(struct lg_flow *flow, __u32 side)
 {
 	return side == LG_CLIENT ? &flow->side[0] : &flow->side[1];
@@ -403,6 +415,47 @@ static __always_inline void uncount_flow(struct lg_record *r, const struct lg_pa
 	begin_packet(r, syn, flow, LG_SERVER, 1, netns, 0);
 	recount(r, flow, LG_SERVER, LG_END_ESTABLISHED);
 	r->exe_ino = r->cgroup = 0;
+}
+
+/* Whether a limit counts what is not normal of the side's connection: then all its packets are looked at. */
+static __always_inline int is_watched(const struct lg_side *own)
+{
+	struct lg_control *control;
+	__u32 zero = 0;
+
+	if (!own->counted)
+		return 0;
+	control = bpf_map_lookup_elem(&lg_control, &zero);
+	return control && control->abnormal & own->counted;
+}
+
+/* The peer of the side's connection did something that is not normal. Returns whether the connection is past a limit. */
+__noinline int note_abnormal(struct lg_record *r, struct lg_flow *flow, __u32 side)
+{
+	struct lg_control *control;
+	struct lg_side *own;
+	__u32 zero = 0;
+	__u64 watched;
+	int past = 0;
+
+	if (!r || !flow)
+		return 0;
+	own = side_of(flow, side);
+	control = bpf_map_lookup_elem(&lg_control, &zero);
+	if (!control)
+		return 0;
+	watched = control->abnormal & own->counted;
+	if (!watched)
+		return 0;
+	r->exe_ino = own->app;
+	r->cgroup = own->unit;
+#pragma clang loop unroll(disable)
+	for (__u32 number = 0; number < LG_LIMITS; number++) {
+		if (watched >> number & 1)
+			past |= count_abnormal(r, number);
+	}
+	r->exe_ino = r->cgroup = 0;
+	return past;
 }
 
 /* Ask user space to destroy the socket that the record is about. */

@@ -96,6 +96,7 @@ struct sock_cgroup_data {
 
 struct sock {
 	struct sock_common __sk_common;
+	int sk_rx_dst_ifindex;
 	__u16 sk_protocol;
 	struct {
 		__u32 val;

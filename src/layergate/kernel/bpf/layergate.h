@@ -67,6 +67,7 @@
 #define LG_QUIET_PACKETS 2
 #define LG_QUIET_WIRE 4
 #define LG_QUIET_FLOWS 8
+#define LG_QUIET_KNOCKS 16 /* of a SYN that finds nobody */
 
 /* Where packets of a socket are settled (settled.h). */
 #define LG_SETTLED_OUT 0
@@ -87,6 +88,7 @@
 #define LG_KIND_OWN_DROP 4
 #define LG_KIND_CLOSED 5
 #define LG_KIND_LIMIT 6
+#define LG_KIND_REFUSED 7 /* a SYN that user space is to answer with RST */
 
 /* What user space wants written to the ring. */
 #define LG_EMIT_BLOCKS 1
@@ -96,6 +98,8 @@
 #define LG_BIT_REAUTHORIZE 1
 #define LG_BIT_INBOUND 2
 #define LG_BIT_V6 4
+#define LG_BIT_NOBODY 8 /* nobody listens where it wants to get to */
+#define LG_BIT_UNCOUNTED 16 /* decided again, and no limit counts it yet */
 
 /* Bits of an owner. */
 #define LG_OWNER_BIND_SEEN 1
@@ -136,6 +140,16 @@
 #define LG_COUNTED_NEW 2
 #define LG_COUNTED_HALF_OPEN 3
 #define LG_COUNTED_LIVING 4 /* what an established connection does: user space looks; here only its bans hold */
+#define LG_COUNTED_CLOSED 5
+#define LG_COUNTED_PORTS 6
+#define LG_COUNTED_REMOTES 7
+#define LG_COUNTED_ABNORMAL 8
+
+/* How many different ports or remotes of one key are remembered: no such limit is greater than one less. */
+#define LG_THINGS 256
+
+/* SYNs answered with RST a second, at most: a flood gets no flood back. */
+#define LG_REFUSALS 1000
 
 /* Over what. */
 #define LG_PER_REMOTE_PREFIX 1
@@ -241,6 +255,8 @@ struct lg_control {
 	__u32 seeded; /* whose the older sockets are is known by now */
 	__u32 translated; /* NAT has rewritten packets of ours: aliases are worth a look */
 	__u32 names; /* counts changes of lg_apps and lg_units; 0: they are empty */
+	__u64 abnormal; /* bit per limit that counts what connections do that is not normal */
+	__u64 refusing; /* the second (high 32 bits), how many SYNs were answered with RST in it */
 };
 
 struct lg_exe_key {
@@ -342,6 +358,8 @@ struct lg_limit {
 	__u64 filter;
 	__u32 limit;
 	__u32 keys; /* with a live connection, of a fair limit */
+	__u32 each; /* ABNORMAL: what one connection may do within the period */
+	__u32 connections; /* ABNORMAL: how many may be past that; 0: none */
 	__u8 counted;
 	__u8 per;
 	__u8 prefix_v4;
@@ -374,6 +392,12 @@ struct lg_count {
 	__u32 established;
 	__u32 half_open;
 	__u64 part[64];
+};
+
+/* What a key tried within the period: a hash of it (high 32 bits), the part of the period in which it did last (low). */
+struct lg_tried {
+	__u64 told;
+	__u64 thing[256]; /* LG_THINGS */
 };
 
 struct lg_ban {

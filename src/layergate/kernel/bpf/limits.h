@@ -7,6 +7,9 @@
  * what is taken away. A key with an established connection lives in lg_live, which evicts nothing; any other in
  * lg_recent.
  *
+ * What a key tried (ports, remotes) is remembered one by one, up to LG_THINGS things; what one connection does that is not
+ * normal is counted under a key of its own (LG_OF_CONNECTION), and may count for the limit's key in turn.
+ *
  * A period is a ring of 64 parts, each with the running number of the part it is of: an old one is not counted. So a
  * period is forgotten by 64ths, the current part included: the window is between 63 and 64 parts long.
  */
@@ -23,6 +26,9 @@
 #define LG_OPEN 3
 #define LG_END_HALF_OPEN 4
 #define LG_END_ESTABLISHED 5
+
+/* In place of `fair`: a count of one connection. */
+#define LG_OF_CONNECTION 2
 
 /* By sublayer: the least code that matched. */
 struct lg_codes {
@@ -48,6 +54,10 @@ struct lg_scratch {
 	volatile __u64 until;
 	volatile __u32 found;
 	volatile __u32 allowed;
+	volatile __u32 place;
+	volatile __u32 oldest;
+	volatile __u32 has;
+	__u32 pad;
 	struct lg_count_key key;
 	struct lg_ends ends;
 	struct lg_ban ban;
@@ -262,7 +272,7 @@ __noinline int count_one(struct lg_record *r, __u32 number, __u32 what)
 	if (!r)
 		return 0;
 	limit = bpf_map_lookup_elem(&lg_limits, &number);
-	if (!limit || limit->counted == LG_COUNTED_LIVING)
+	if (!limit || limit->counted > LG_COUNTED_HALF_OPEN)
 		return 0;
 	scratch = take_scratch();
 	if (!scratch)
@@ -337,34 +347,123 @@ static __always_inline __u64 ban_until(const struct lg_limit *limit, struct lg_s
 	return ban->until;
 }
 
+static __always_inline __u32 mixed(__u64 seed, __u64 a, __u64 b, __u32 c)
+{
+	seed = (seed ^ a) * 0x9e3779b97f4a7c15ULL;
+	seed = (seed ^ seed >> 32 ^ b) * 0x9e3779b97f4a7c15ULL;
+	seed = (seed ^ seed >> 32 ^ c) * 0x9e3779b97f4a7c15ULL;
+	return seed >> 32;
+}
+
+/* How many different things the scratch's key has tried within the period, with that of the record. Where there is no
+ * place for it, that of the oldest is taken. */
+static __always_inline struct lg_tried *note_tried(const struct lg_record *r, const struct lg_limit *limit,
+						   struct lg_scratch *scratch)
+{
+	struct lg_tried *tried, *none;
+	__u32 zero = 0, thing, part;
+
+	if (!limit->part_ns)
+		return 0;
+	tried = bpf_map_lookup_elem(&lg_tried, &scratch->key);
+	if (!tried) {
+		none = bpf_map_lookup_elem(&lg_none_tried, &zero);
+		if (!none)
+			return 0;
+		bpf_map_update_elem(&lg_tried, &scratch->key, none, BPF_NOEXIST);
+		tried = bpf_map_lookup_elem(&lg_tried, &scratch->key);
+		if (!tried)
+			return 0;
+	}
+	part = scratch->now / limit->part_ns;
+	thing = scratch->ends.local_port;
+	if (limit->counted == LG_COUNTED_REMOTES)
+		thing = mixed(limit->identity, scratch->ends.remote[0], scratch->ends.remote[1],
+			      scratch->ends.remote_port);
+	/* In the map: what the verifier knows of a number here it would follow through all turns of the loop. */
+	scratch->found = 0;
+	scratch->place = 0;
+	scratch->oldest = 0;
+	scratch->has = 0;
+#pragma clang loop unroll(disable)
+	for (__u32 place = 0; place < LG_THINGS; place++) {
+		__u64 one = tried->thing[place];
+		__u32 age = one ? part - (__u32)one : LG_PARTS;
+
+		if (age < LG_PARTS && one >> 32 == thing) {
+			scratch->place = place;
+			scratch->has = 1;
+			scratch->oldest = ~0U;
+		} else if (age >= scratch->oldest) {
+			scratch->place = place;
+			scratch->oldest = age > LG_PARTS ? LG_PARTS : age;
+		}
+		if (age < LG_PARTS)
+			scratch->found += 1;
+	}
+	if (!scratch->has && scratch->found < LG_THINGS)
+		scratch->found += 1;
+	tried->thing[scratch->place & (LG_THINGS - 1)] = (__u64)thing << 32 | part;
+	return tried;
+}
+
+/* What the limit has counted for the record's key, in `found`. Returns where it is kept when the key was last told of. */
+static __always_inline __u64 *find_out(const struct lg_record *r, const struct lg_limit *limit,
+				       struct lg_scratch *scratch)
+{
+	__u32 fresh = !(r->bits & LG_BIT_REAUTHORIZE), counted = limit->counted;
+	struct lg_tried *tried;
+	struct lg_count *count;
+	__u64 part = limit->part_ns ? scratch->now / limit->part_ns : 0;
+
+	scratch->found = 0;
+	if (counted == LG_COUNTED_LIVING)
+		return 0;
+	if (counted == LG_COUNTED_PORTS || counted == LG_COUNTED_REMOTES) {
+		tried = note_tried(r, limit, scratch);
+		return tried ? &tried->told : 0;
+	}
+	count = find_count(&scratch->key);
+	if (!count && r->bits & LG_BIT_NOBODY)
+		count = make_count(&lg_recent, &scratch->key);
+	if (counted == LG_COUNTED_CLOSED && count && r->bits & LG_BIT_NOBODY && limit->part_ns)
+		add_to_part(count, part);
+	if (count) {
+		if (counted == LG_COUNTED_HALF_OPEN)
+			scratch->found = count->half_open;
+		else if (counted == LG_COUNTED_CONCURRENT)
+			scratch->found = count->established + count->half_open;
+		else
+			scratch->found = limit->part_ns ? within(count, part) : 0;
+	}
+	if (counted == LG_COUNTED_ABNORMAL && !limit->connections)
+		scratch->found = 0;
+	/* A connection that is decided again is counted already, or is one that was there before us. */
+	if (counted <= LG_COUNTED_HALF_OPEN) {
+		if (fresh)
+			scratch->found += 1;
+		else if (counted != LG_COUNTED_CONCURRENT)
+			scratch->found = 0;
+		else if (r->bits & LG_BIT_UNCOUNTED)
+			scratch->found += 1;
+	}
+	return count ? &count->told : 0;
+}
+
 /* Whether the record's key is past the limit; then the row's filter matches. */
 static __always_inline void judge_with(struct lg_record *r, struct lg_limit_row *row, struct lg_limit *limit,
 				       struct lg_scratch *scratch, struct lg_codes *codes)
 {
-	__u32 fresh = !(r->bits & LG_BIT_REAUTHORIZE);
 	struct lg_count *count;
 	struct lg_ban *ban;
+	__u64 *told;
 
 	scratch->now = bpf_ktime_get_ns();
 	scratch->until = 0;
-	scratch->found = 0;
 	scratch->allowed = limit->limit;
 	ends_of_record(&scratch->ends, r);
 	key_for(&scratch->key, limit, row->limit, &scratch->ends, 0);
-	count = find_count(&scratch->key);
-	if (count) {
-		if (limit->counted == LG_COUNTED_NEW)
-			scratch->found = limit->part_ns ? within(count, scratch->now / limit->part_ns) : 0;
-		else if (limit->counted == LG_COUNTED_HALF_OPEN)
-			scratch->found = count->half_open;
-		else
-			scratch->found = count->established + count->half_open;
-	}
-	/* A connection that is decided again is counted already. */
-	if (limit->counted == LG_COUNTED_LIVING)
-		scratch->found = 0;
-	else
-		scratch->found = fresh ? scratch->found + 1 : limit->counted == LG_COUNTED_CONCURRENT ? scratch->found : 0;
+	told = find_out(r, limit, scratch);
 	if (limit->ban_ns) {
 		ban = bpf_map_lookup_elem(&lg_bans, &scratch->key);
 		if (ban && scratch->now < ban->until)
@@ -378,10 +477,11 @@ static __always_inline void judge_with(struct lg_record *r, struct lg_limit_row 
 		__builtin_memset(&scratch->key, 0, sizeof(scratch->key));
 		key_for(&scratch->key, limit, row->limit, &scratch->ends, 1);
 		count = find_count(&scratch->key);
+		told = count ? &count->told : 0;
 		scratch->found = count ? count->established + count->half_open : 0;
 		/* A key that has none yet is one more that shares. */
 		keys += !scratch->found;
-		scratch->found += fresh;
+		scratch->found += !(r->bits & LG_BIT_REAUTHORIZE);
 		if (keys)
 			scratch->allowed /= keys;
 		if (scratch->found <= scratch->allowed)
@@ -390,8 +490,8 @@ static __always_inline void judge_with(struct lg_record *r, struct lg_limit_row 
 	if (!scratch->until && limit->ban_ns && !limit->monitor) {
 		scratch->until = ban_until(limit, scratch, scratch->now);
 		tell_limit(r, limit->filter, LG_TOLD_BANNED, scratch->found, scratch->allowed, scratch->until);
-	} else if (!scratch->until && count && scratch->now - count->told > LG_TELL_AGAIN_NS) {
-		count->told = scratch->now;
+	} else if (!scratch->until && told && scratch->now - *told > LG_TELL_AGAIN_NS) {
+		*told = scratch->now;
 		tell_limit(r, limit->filter, LG_TOLD_PAST, scratch->found, scratch->allowed, 0);
 	}
 	if (limit->monitor || row->sublayer >= LG_SUBLAYERS_MAX)
@@ -417,6 +517,9 @@ __noinline int judge_one(struct lg_record *r, __u32 number, struct lg_codes *cod
 	limit = bpf_map_lookup_elem(&lg_limits, &which);
 	if (!limit)
 		return 0;
+	/* Where nobody listens nothing begins: that it was tried is all that counts. */
+	if (r->bits & LG_BIT_NOBODY && limit->counted != LG_COUNTED_CLOSED && limit->counted != LG_COUNTED_PORTS)
+		return 0;
 	scratch = take_scratch();
 	if (!scratch)
 		return 0;
@@ -424,6 +527,85 @@ __noinline int judge_one(struct lg_record *r, __u32 number, struct lg_codes *cod
 	judge_with(r, row, limit, scratch, codes);
 	give_back(scratch);
 	return 0;
+}
+
+/* The peer of the record's connection did something that is not normal, and the limit `number` counts that. Returns
+ * whether the connection is past it by that. */
+__noinline int count_abnormal(struct lg_record *r, __u32 number)
+{
+	struct lg_scratch *scratch;
+	struct lg_limit *limit;
+	struct lg_count *count;
+	__u64 part;
+	int past = 0;
+
+	if (!r)
+		return 0;
+	limit = bpf_map_lookup_elem(&lg_limits, &number);
+	if (!limit || limit->counted != LG_COUNTED_ABNORMAL || !limit->part_ns)
+		return 0;
+	scratch = take_scratch();
+	if (!scratch)
+		return 0;
+	scratch->now = bpf_ktime_get_ns();
+	part = scratch->now / limit->part_ns;
+	ends_of_record(&scratch->ends, r);
+	scratch->key.limit = number;
+	scratch->key.fair = LG_OF_CONNECTION;
+	__builtin_memcpy(scratch->key.address, r->address, sizeof(scratch->key.address));
+	scratch->key.local_port = scratch->ends.local_port;
+	scratch->key.remote_port = scratch->ends.remote_port;
+	count = find_count(&scratch->key);
+	if (!count)
+		count = make_count(&lg_recent, &scratch->key);
+	if (!count)
+		goto out;
+	add_to_part(count, part);
+	scratch->found = within(count, part);
+	scratch->allowed = limit->each;
+	/* Past it once, not with everything that comes after. */
+	if (scratch->found <= scratch->allowed ||
+	    (count->told && scratch->now - count->told < limit->part_ns * LG_PARTS))
+		goto out;
+	count->told = scratch->now;
+	__builtin_memset(&scratch->key, 0, sizeof(scratch->key));
+	key_for(&scratch->key, limit, number, &scratch->ends, 0);
+	if (limit->connections) {
+		count = find_count(&scratch->key);
+		if (!count)
+			count = make_count(&lg_recent, &scratch->key);
+		if (!count)
+			goto out;
+		add_to_part(count, part);
+		scratch->found = within(count, part);
+		scratch->allowed = limit->connections;
+		if (scratch->found <= scratch->allowed)
+			goto out;
+	}
+	past = !limit->monitor;
+	if (limit->ban_ns && !limit->monitor) {
+		scratch->until = ban_until(limit, scratch, scratch->now);
+		tell_limit(r, limit->filter, LG_TOLD_BANNED, scratch->found, scratch->allowed, scratch->until);
+	} else {
+		tell_limit(r, limit->filter, LG_TOLD_PAST, scratch->found, scratch->allowed, 0);
+	}
+	if (past)
+		r->filter = limit->filter;
+out:
+	give_back(scratch);
+	return past;
+}
+
+/* Whether a SYN that a limit refuses is to be answered: a flood gets no flood back. */
+static __always_inline int may_refuse(struct lg_control *control)
+{
+	__u64 second = bpf_ktime_get_ns() / 1000000000ULL, before = *(volatile __u64 *)&control->refusing;
+
+	if (before >> 32 != (__u32)second) {
+		if (__sync_val_compare_and_swap(&control->refusing, before, second << 32 | 1) == before)
+			return 1;
+	}
+	return (__u32)__sync_fetch_and_add(&control->refusing, 1) < LG_REFUSALS;
 }
 
 #endif

@@ -159,6 +159,21 @@ struct {
 	__type(value, struct lg_count);
 } lg_no_count SEC(".maps");
 
+/* What keys tried: the ports, the remotes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct lg_count_key);
+	__type(value, struct lg_tried);
+} lg_tried SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lg_tried);
+} lg_none_tried SEC(".maps");
+
 /* The handshakes that the kernel listed at the last sweep, and which sweep that was. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

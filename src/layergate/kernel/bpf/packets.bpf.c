@@ -6,65 +6,14 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
+#include "authorize.h"
 #include "flow.h"
 #include "settled.h"
 #include "stream.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-static __always_inline int is_seeded(void)
-{
-	struct lg_control *control;
-	__u32 zero = 0;
-
-	control = bpf_map_lookup_elem(&lg_control, &zero);
-	return control && control->seeded;
-}
-
-/* What the flow's owner and the layer that authorised it say now. Returns the action. */
-static __always_inline int reauthorize(struct lg_record *r, struct lg_flow *flow, struct lg_owner *owner, __u32 side)
-{
-	struct lg_side *own;
-	__u32 layer, present, version;
-	int v6, action;
-
-	if (!r || !flow)
-		return LG_PERMIT;
-	own = side_of(flow, side);
-	v6 = r->bits & LG_BIT_V6;
-	layer = side == LG_CLIENT ? LAYER_ALE_AUTH_CONNECT(v6) : LAYER_ALE_AUTH_RECV_ACCEPT(v6);
-	version = layer_version(layer);
-	if (own->bits & LG_SIDE_AUTHORIZED && own->ale_version == version)
-		return LG_PERMIT;
-	/* Older than we are, and nobody has said yet whose it is: that is a matter of milliseconds. */
-	if (!owner && !is_seeded())
-		return LG_PERMIT;
-	present = name_owner(r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON);
-	r->scalar[LG_FIELD_FLAGS] |= IS_REAUTHORIZE;
-	r->scalar[LG_FIELD_REAUTHORIZE_REASON] = POLICY_CHANGE;
-	r->bits |= LG_BIT_REAUTHORIZE;
-	own->bits |= LG_SIDE_AUTHORIZED;
-	own->ale_version = version;
-	r->filter = 0;
-	action = indicate(r, layer, present, 0);
-	own->filter = r->filter;
-	if (owner)
-		owner->filter = r->filter;
-	if (action == LG_BLOCK) {
-		own->blocked_at = layer;
-		own->bits |= LG_SIDE_BLOCKED;
-		FENCE(own);
-		if (owner)
-			unsettle(owner);
-		ask_reset(r);
-	} else if (r->counted) {
-		admit(r, flow, side, LG_ADD_ESTABLISHED);
-	}
-	r->scalar[LG_FIELD_FLAGS] &= ~IS_REAUTHORIZE;
-	r->scalar[LG_FIELD_REAUTHORIZE_REASON] = 0;
-	r->bits &= ~LG_BIT_REAUTHORIZE;
-	return action;
-}
+#define ECONNREFUSED 111
 
 /* Something of ours dropped a packet for a reason that was given before: say whose. */
 __noinline int own_drop(struct lg_record *r, __u64 filter, __u32 layer)
@@ -267,15 +216,43 @@ int lg_egress(struct __sk_buff *skb)
 	return passed(passes);
 }
 
-/* Forget the flow of a SYN that was kept out. */
-__noinline int drop_flow(__u64 netns, struct lg_packet *packet)
+/* The peer of a connection did something that is not normal. Returns whether the connection ends by that. */
+__noinline int on_abnormal(struct lg_record *r, struct lg_flow *flow, struct lg_owner *owner)
 {
-	struct lg_flow_key key = {};
+	__u32 side = r ? r->side : LG_SERVER;
+	struct lg_side *own;
+	int v6;
 
-	if (!packet)
+	if (!r || !flow || !note_abnormal(r, flow, side))
 		return 0;
-	key_of(&key, netns, packet);
-	return bpf_map_delete_elem(&lg_flows, &key);
+	own = side_of(flow, side);
+	v6 = r->bits & LG_BIT_V6;
+	own->filter = r->filter;
+	own->blocked_at = side == LG_CLIENT ? LAYER_ALE_AUTH_CONNECT(v6) : LAYER_ALE_AUTH_RECV_ACCEPT(v6);
+	own->bits |= LG_SIDE_BLOCKED;
+	FENCE(own);
+	if (owner)
+		unsettle(owner);
+	r->cookie = own->cookie;
+	ask_reset(r);
+	flow->own_drops++;
+	own_drop(r, own->filter, own->blocked_at);
+	return 1;
+}
+
+/* A limit keeps the SYN out and says that it be refused: user space answers it, where there are not too many. */
+__noinline int refuse(struct lg_record *r)
+{
+	struct lg_control *control;
+	__u32 zero = 0;
+
+	control = bpf_map_lookup_elem(&lg_control, &zero);
+	if (!r || !control || !may_refuse(control))
+		return 0;
+	r->kind = LG_KIND_REFUSED;
+	if (bpf_ringbuf_output(&lg_events, r, sizeof(*r), 0))
+		count(LG_STAT_LOST);
+	return 0;
 }
 
 /* The SYN at a listener, or a segment of a flow that is authorised or must be again. Returns whether it may pass. */
@@ -294,6 +271,7 @@ __noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct 
 		return 0;
 	}
 	if (packet->flags & RST) {
+		note_abnormal(r, flow, side);
 		/* A request has no socket whose end would be told. */
 		if (own->bits & LG_SIDE_HALF_OPEN)
 			recount(r, flow, side, LG_END_HALF_OPEN);
@@ -309,19 +287,21 @@ __noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct 
 			return 0;
 		}
 		if (own->bits & LG_SIDE_AUTHORIZED)
-			return 1;
+			return !on_abnormal(r, flow, owner);
 		present = name_owner(r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON);
 		own->ale_version = layer_version(layer);
 		r->filter = 0;
 		if (indicate(r, layer, present, 0) == LG_BLOCK) {
 			flow->own_drops++;
+			if (r->count && r->error == ECONNREFUSED)
+				refuse(r);
 			return 0;
 		}
 		own->filter = r->filter;
 		own->bits |= LG_SIDE_AUTHORIZED;
 		if (r->counted)
 			admit(r, flow, side, LG_ADD_HALF_OPEN);
-		return 1;
+		return !(packet->flags & FIN && on_abnormal(r, flow, owner));
 	}
 	if (own->bits & LG_SIDE_BLOCKED) {
 		flow->own_drops++;
@@ -332,6 +312,8 @@ __noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct 
 		flow->own_drops++;
 		return 0;
 	}
+	if (!packet->window && on_abnormal(r, flow, owner))
+		return 0;
 	bytes = bytes_in(own, packet);
 	if (!bytes)
 		return 1;

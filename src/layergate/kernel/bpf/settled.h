@@ -75,7 +75,7 @@ static __always_inline void stamp(struct lg_owner *owner, __u32 hook, __u32 turn
 static __always_inline void settle(struct lg_owner *owner, struct lg_side *own, __u32 hook, struct lg_turn now)
 {
 	if (!now.turn || !(now.quiet & LG_QUIET_STREAM) || !(own->bits & LG_SIDE_AUTHORIZED) ||
-	    own->bits & LG_SIDE_BLOCKED)
+	    own->bits & LG_SIDE_BLOCKED || is_watched(own))
 		return;
 	/* Nobody follows the stream from here on. */
 	own->stream &= ~(LG_STREAM_OUT_KNOWN | LG_STREAM_IN_KNOWN);

@@ -87,14 +87,15 @@ static __noinline int listener_of(struct __sk_buff *skb, const struct lg_packet 
 	return state ? (whose == NOBODY ? FOREIGN : whose) : NOBODY;
 }
 
-/* A SYN comes in: does it begin a flow that concerns us? Returns it, with the server's side marked. */
+/* A SYN comes in: does it begin a flow that concerns us? Returns it, with the server's side marked. `*listens`: whose is
+ * told, where it begins anything. */
 static __noinline struct lg_flow *on_syn(struct __sk_buff *skb, struct lg_packet *packet, struct lg_flow *flow,
-					 struct lg_record *r)
+					 struct lg_record *r, int *listens)
 {
 	struct lg_side *server;
 	int whose;
 
-	if (!packet || !r)
+	if (!packet || !r || !listens)
 		return 0;
 	if (flow && !(flow->side[0].bits & LG_SIDE_OURS) && flow->isn != packet->seq)
 		flow = 0;
@@ -103,6 +104,7 @@ static __noinline struct lg_flow *on_syn(struct __sk_buff *skb, struct lg_packet
 	if (flow && flow->side[1].bits & LG_SIDE_OURS)
 		return flow;
 	whose = listener_of(skb, packet, r);
+	*listens = whose;
 	if (whose == FOREIGN && !config.interface)
 		return flow;
 	if (whose == NOBODY && !config.interface && !flow)
@@ -127,6 +129,35 @@ static __noinline struct lg_flow *on_syn(struct __sk_buff *skb, struct lg_packet
 	begin_packet(r, packet, flow, LG_SERVER, 1, config.netns, skb->ifindex);
 	emit(r);
 	return flow;
+}
+
+/* Whether the policy in force asks about a SYN that finds nobody. */
+static __always_inline int hears_knocks(void)
+{
+	struct lg_header *header;
+	__u32 slot;
+
+	header = policy(&slot);
+	return header && !(header->quiet & LG_QUIET_KNOCKS);
+}
+
+/* Nobody listens where a SYN wants to get to: what limits on that say. Returns whether it may be answered. */
+__noinline int on_knock(struct lg_record *r, struct lg_packet *packet, __u32 interface)
+{
+	if (!r || !packet)
+		return 1;
+	begin_packet(r, packet, 0, LG_SERVER, 1, config.netns, interface);
+	r->bits |= LG_BIT_NOBODY;
+	r->kind = LG_KIND_INDICATION;
+	if (decide(r, LAYER_ALE_AUTH_RECV_ACCEPT(packet->v6), KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON), 0) != LG_BLOCK ||
+	    !r->count)
+		return 1;
+	if (config.emit < LG_EMIT_ALL)
+		count(LG_STAT_UNTOLD);
+	else
+		emit(r);
+	drop_flow(config.netns, packet);
+	return 0;
 }
 
 /* Whether the transport layer is known to let in the packets of the record's flow. */
@@ -154,7 +185,7 @@ static __always_inline int ingress(struct __sk_buff *skb, struct lg_packet *pars
 	struct lg_flow *flow, *aliased;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT, side;
-	int whose = NOBODY;
+	int whose = NOBODY, listens = OURS;
 
 	flow = find_flow(config.netns, &packet, &sender);
 	/* An answer to what NAT rewrote; the tuple on the wire may be a flow too, of its other end on this host. */
@@ -168,7 +199,7 @@ static __always_inline int ingress(struct __sk_buff *skb, struct lg_packet *pars
 		if (!flow)
 			sender = LG_CLIENT;
 		if (sender == LG_CLIENT)
-			flow = on_syn(skb, &packet, flow, r);
+			flow = on_syn(skb, &packet, flow, r, &listens);
 	} else if (!flow && config.interface) {
 		sender = packet.flags & SYN ? LG_SERVER : LG_CLIENT;
 		flow = new_flow(config.netns, &packet, sender);
@@ -177,8 +208,10 @@ static __always_inline int ingress(struct __sk_buff *skb, struct lg_packet *pars
 			flow->side[1].bits |= LG_SIDE_OURS | LG_SIDE_NO_SOCKET;
 		}
 	}
+	if (listens == NOBODY && !hears_knocks())
+		listens = OURS;
 	if (!flow)
-		return TCX_NEXT;
+		return listens != NOBODY || on_knock(r, &packet, now.interface) ? TCX_NEXT : TCX_DROP;
 	side = sender == LG_CLIENT ? LG_SERVER : LG_CLIENT;
 	own = side_of(flow, side);
 	/* A flow older than we are, first seen by its other end: whose this end is, is asked once. */
@@ -195,6 +228,8 @@ static __always_inline int ingress(struct __sk_buff *skb, struct lg_packet *pars
 		flow->own_drops++;
 		return TCX_DROP;
 	}
+	if (listens == NOBODY && !on_knock(r, &packet, now.interface))
+		return TCX_DROP;
 	/* A segment to a TIME_WAIT reaches no hook of the cgroup. */
 	if (own->bits & LG_SIDE_CLOSED && own->bits & LG_SIDE_HAS_SOCKET &&
 	    socket_state(skb, &packet, 1, &whose, r) == BPF_TCP_TIME_WAIT) {
