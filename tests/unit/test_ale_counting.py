@@ -239,3 +239,77 @@ def test_counts_equal_a_plain_list_of_connections_whatever_happens(seed: int) ->
         for gone in [one for one in alive if dice.random() < 0.05]:
             host.counter.closed(gone)
             del alive[gone]
+
+
+def test_where_nobody_listens_closed_and_ports_are_counted_and_nothing_else() -> None:
+    period = 10_000
+    host = Host(
+        Limit(ADDRESS, Counted.CLOSED, 2, period, monitor=True),
+        Limit(ADDRESS, Counted.PORTS, 2, period, monitor=True),
+        Limit(ADDRESS, Counted.NEW, 2, period),
+    )
+    values = {"IP_REMOTE_ADDRESS": Value(DataType.UINT32, int(ip_address("10.0.0.1")))}
+    for number in range(5):
+        asking = host.counter.asking(f"closed {number}", number, nobody=True)
+        at = values | {"IP_LOCAL_PORT": Value(DataType.UINT16, 23)}
+        assert classify(host.ordered, Indication(layer(), at), counts=asking).action is Action.PERMIT
+    assert [(one.filter.name, one.count, one.time) for one in host.told] == [("limit 1", 3, 2)]
+    # The new ones are counted from nothing; and who tries a port that is open is past what was closed all the same.
+    assert [host.opens("10.0.0.1", n, 5, port=80) for n in range(3)] == [True, True, False]
+    assert not any(one.filter.name == "limit 2" for one in host.told)
+    host.opens("10.0.0.1", "third port", 6, port=81)
+    assert host.told[-1].filter.name == "limit 2"
+
+
+def test_a_connection_is_slow_by_what_it_received_within_a_period_that_slides() -> None:
+    host = Host(Limit(ADDRESS, Counted.SLOW, over_ms=10_000, grace_ms=5_000, bytes=100, ban=Ban(60_000)))
+    assert host.opens("10.0.0.1", "slow", 0)
+    assert host.opens("10.0.0.2", "quick", 0)
+    assert host.counter.looks
+    past = []
+    for now in range(30):
+        received = {"slow": now, "quick": 20 * now}
+        past += [(now, flow) for flow, _ in host.counter.living(lambda flow, had=received: had[flow], now)]  # type: ignore[misc, index]
+    assert past == [(15, "slow")]  # from the end of the grace a whole period
+    assert [(one.change, one.count, one.limit) for one in host.told] == [(Change.BANNED, 15, 100)]
+    assert not host.opens("10.0.0.1", "again", 30)
+    host.counter.closed("slow")
+    host.counter.closed("quick")
+    assert not host.counter.looks
+
+
+def test_a_connection_is_empty_until_something_comes() -> None:
+    host = Host(Limit(Key(Per.TUPLE), Counted.EMPTY, grace_ms=3_000))
+    for name in ("silent", "speaks", "ends"):
+        assert host.opens("10.0.0.1", name, 0, port={"silent": 1, "speaks": 2, "ends": 3}[name])
+    had = {"silent": 0, "speaks": 1, "ends": None}
+    assert host.counter.living(lambda flow: had[flow], 2.9) == []  # type: ignore[index]
+    assert [flow for flow, _ in host.counter.living(lambda flow: had[flow], 3)] == ["silent"]  # type: ignore[index]
+    assert host.counter.living(lambda flow: had[flow], 4) == []  # type: ignore[index]
+
+
+def test_what_is_not_normal_counts_within_the_period_and_a_connection_is_past_it_once() -> None:
+    host = Host(Limit(ADDRESS, Counted.ABNORMAL, 2, 10_000))
+    assert host.opens("10.0.0.1", "odd", 0)
+    assert [bool(host.counter.abnormal("odd", now)) for now in (1, 2, 12, 13, 14, 15, 23, 24)] == [
+        False, False, False, False, True, False, False, True
+    ]  # fmt: skip
+    assert host.counter.abnormal("unknown", 30) == []
+
+
+def test_so_many_connections_that_are_not_normal_make_an_attacker() -> None:
+    host = Host(Limit(ADDRESS, Counted.ABNORMAL, 0, 10_000, connections=2, ban=Ban(60_000)))
+    for number in range(3):
+        assert host.opens("10.0.0.1", number, number)
+        past = host.counter.abnormal(number, number)
+        host.counter.closed(number)
+    assert [item.name for item in past] == ["limit 1"]
+    assert not host.opens("10.0.0.1", "banned", 3)
+    assert host.opens("10.0.0.2", "other", 3)
+
+
+def test_those_that_share_a_key_are_found_for_a_reset() -> None:
+    host = Host(Limit(ADDRESS, Counted.CONCURRENT, 2))
+    assert all(host.opens(source, f"{source} {n}", 0) for source in ("10.0.0.1", "10.0.0.2") for n in range(2))
+    assert host.counter.sharing_with(host.policy.filters[0], "10.0.0.1 0") == ["10.0.0.1 0", "10.0.0.1 1"]
+    assert host.counter.sharing_with(host.policy.filters[0], "nobody") == []

@@ -9,7 +9,9 @@ stands to a limit. Nothing here has a clock. Rules (`layergate.model.limits` has
 - Periods slide: what is exactly as old as the period has left it.
 - A ban begins at the crossing. Who crosses again within as long as he had been banned, after the ban's end, is banned
   for twice as long, up to the limit's bound.
-- SLOW, EMPTY and ABNORMAL are about what a living connection does: nobody is past them here.
+- Where nobody listens only CLOSED and PORTS are judged, and an attempt counts for CLOSED whatever comes of it.
+- SLOW, EMPTY and ABNORMAL are about what a living connection does: who asks is past them by a ban alone, or where so
+  many connections were ABNORMAL (`connections`). `living` and `abnormal` say which connections are past them.
 - The counts of a limit belong to its filter's name and what it says: the next version of a policy goes on with them,
   and both families of one filter share them.
 - Memory: a key with a connection is exact and never forgotten. Of the others OTHERS_MAX are kept a limit, the least
@@ -30,11 +32,12 @@ from __future__ import annotations
 import enum
 import heapq
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from layergate.ale.keys import Ident, ident_of, words
+from layergate.ale.living import Progress
 from layergate.model import Action, Filter, Indication
 from layergate.model.limits import Counted, Key, Limit, Standing
 
@@ -150,10 +153,25 @@ class _Counts:
 
 
 @dataclass(slots=True)
+class _Asked:
+    """A limit that was asked when a flow was admitted, and the flow's key there; what the flow has done since.
+
+    *odd*: when it did what is not normal. *past*: since when it is past the limit by what it does.
+    """
+
+    counts: _Counts
+    ident: Ident
+    progress: Progress = field(default_factory=Progress)
+    odd: deque[float] = field(default_factory=deque)
+    past: float | None = None
+
+
+@dataclass(slots=True)
 class _Connection:
-    """When a flow was admitted, and which limits count it: their counts, the key, the key of fair shares."""
+    """When a flow was admitted, who was asked, and which limits count it: their counts, key, key of fair shares."""
 
     admitted: float
+    asked: list[_Asked] = field(default_factory=list)
     held: list[tuple[_Counts, Ident, Ident | None]] = field(default_factory=list)
     is_established: bool = False
 
@@ -172,10 +190,13 @@ class Counter:
         self._due: list[tuple[float, int, _Counts, Ident]] = []  # a heap: when a ban ends, and when it is forgotten
         self._pushed = 0
 
-    def asking(self, flow: Hashable, now: float) -> Asking:
-        """Return what to classify the first indication of *flow* with, or one that decides it again."""
+    def asking(self, flow: Hashable, now: float, *, nobody: bool = False) -> Asking:
+        """Return what to classify the first indication of *flow* with, or one that decides it again.
+
+        *nobody*: nobody listens where it wants to get to.
+        """
         self.advance(now)
-        return Asking(self, flow, now)
+        return Asking(self, flow, now, nobody=nobody)
 
     def established(self, flow: Hashable) -> None:
         """The handshake of *flow* is complete."""
@@ -201,14 +222,69 @@ class Counter:
                 if not counts.shares[fair]:
                     del counts.shares[fair]
 
-    def refused(self, indication: Indication, filters: Iterable[Filter], now: float) -> None:
-        """Nobody listened where *indication* tried to get to: count it for those of *filters* that count that."""
-        for item in filters:
-            if item.limit is not None and item.limit.counted is Counted.CLOSED:
-                times = self._of(item).tally(ident_of(item.limit.key, indication.values)).times
-                times.append(now)
-                if len(times) > item.limit.count + 1:
-                    times.popleft()
+    def living(self, received: Callable[[Hashable], int | None], now: float) -> list[tuple[Hashable, Filter]]:
+        """Return the connections that are past a limit by how little they have received, from now on; and by which.
+
+        *received* says how many bytes a connection has, None where it ends anyway.
+        """
+        found = []
+        for flow, connection in self._flows.items():
+            for one in connection.asked if connection.is_established else ():
+                limit = one.counts.limit
+                if limit.counted not in (Counted.SLOW, Counted.EMPTY) or one.past is not None:
+                    continue
+                count = received(flow)
+                if count is not None and one.progress.is_past(limit, connection.admitted, count, now):
+                    one.past = now
+                    self._crossed(one, count, limit.bytes, now)
+                    found.append((flow, one.counts.filter))
+        return found
+
+    @property
+    def looks(self) -> bool:
+        """Whether there is a connection that `living` would judge."""
+        counted = (Counted.SLOW, Counted.EMPTY)
+        return any(one.counts.limit.counted in counted for flow in self._flows.values() for one in flow.asked)
+
+    def abnormal(self, flow: Hashable, now: float) -> list[Filter]:
+        """The peer of *flow* did something that is not normal: return by which limits the flow is past now."""
+        self.advance(now)
+        connection = self._flows.get(flow)
+        found = []
+        for one in connection.asked if connection else ():
+            limit, over = one.counts.limit, one.counts.limit.over_ms / _MS_PER_S
+            if limit.counted is not Counted.ABNORMAL:
+                continue
+            count = _note(one.odd, now, over, limit.count + 1)
+            if count <= limit.count or (one.past is not None and now - one.past < over):
+                continue
+            one.past, allowed = now, limit.count
+            if limit.connections:
+                tally = one.counts.tally(one.ident)
+                count, allowed = _note(tally.times, now, over, limit.connections + 1), limit.connections
+            if count > allowed:
+                self._crossed(one, count, allowed, now)
+                found.append(one.counts.filter)
+        return found
+
+    def sharing(self, item: Filter, indication: Indication) -> list[Hashable]:
+        """Return the established connections that the limit of *item* counts and that have the key of *indication*."""
+        assert item.limit is not None
+        return self._sharing(self._of(item), ident_of(item.limit.key, indication.values))
+
+    def sharing_with(self, item: Filter, flow: Hashable) -> list[Hashable]:
+        """Return those that have the key of *flow*, which the limit of *item* counts too."""
+        counts, connection = self._of(item), self._flows.get(flow)
+        own = next((one for one in connection.asked if one.counts is counts), None) if connection else None
+        return self._sharing(counts, own.ident) if own is not None else []
+
+    def _sharing(self, counts: _Counts, ident: Ident) -> list[Hashable]:
+        return [
+            flow
+            for flow, connection in self._flows.items()
+            if connection.is_established
+            and any(one.counts is counts and one.ident == ident for one in connection.asked)
+        ]
 
     def advance(self, now: float) -> None:
         """Let time pass: bans end, handshakes are given up. Cost: O(log bans) for each that ended."""
@@ -242,18 +318,37 @@ class Counter:
         counts = self._of(item)
         return len(counts.live) + len(counts.others)
 
+    def _crossed(self, one: _Asked, count: int, allowed: int, now: float) -> None:
+        """A connection is past a limit by what it does: tell it, and ban its key where the limit bans."""
+        counts, limit = one.counts, one.counts.limit
+        name = words(limit.key, one.ident)
+        if limit.ban is None or limit.monitor:
+            self._say(Crossing(Change.PAST, counts.filter, name, count, allowed, now))
+            return
+        ban = counts.ban(one.ident, _next_ban(limit, counts.bans.get(one.ident), now))
+        self._push(ban.until, counts, one.ident)
+        self._say(Crossing(Change.BANNED, counts.filter, name, count, allowed, now, ban.until))
+
     # --- for Asking ---------------------------------------------------------------------------------------------------
 
-    def standing(self, item: Filter, indication: Indication, flow: Hashable, now: float) -> Standing:
+    def standing(
+        self, item: Filter, indication: Indication, flow: Hashable, now: float, *, nobody: bool = False
+    ) -> Standing:
         """Return how the key of *indication* stands to the limit of *item*; note what it tried, and a ban."""
         limit = item.limit
         assert limit is not None
+        if nobody and limit.counted not in (Counted.CLOSED, Counted.PORTS):
+            return Standing(0, limit.threshold, is_past=False)
         counts = self._of(item)
         ident = ident_of(limit.key, indication.values)
         tally = counts.tally(ident)
+        if nobody and limit.counted is Counted.CLOSED:
+            _note(tally.times, now, limit.over_ms / _MS_PER_S, limit.count + 1)
         count, allowed = self._count(counts, tally, indication, flow, now), limit.threshold
         if limit.fair is not None and count > allowed:
-            count, allowed = _share(counts, limit.fair, indication, is_known=flow in self._flows)
+            held = self._flows[flow].held if flow in self._flows else ()
+            is_known = any(one is counts for one, _, _ in held)
+            count, allowed = _share(counts, limit.fair, indication, is_known=is_known)
         ban = counts.bans.get(ident)
         is_banned = ban is not None and now < ban.until
         is_past = count > allowed
@@ -277,15 +372,15 @@ class Counter:
         ident = ident_of(limit.key, indication.values)
         tally = counts.tally(ident)
         if limit.counted is Counted.NEW:
-            tally.times.append(now)
-            if len(tally.times) > limit.count + 1:
-                tally.times.popleft()
-        if limit.counted not in (Counted.CONCURRENT, Counted.HALF_OPEN):
-            return
+            _note(tally.times, now, limit.over_ms / _MS_PER_S, limit.count + 1)
         connection = self._flows.get(flow)
         if connection is None:
             connection = self._flows[flow] = _Connection(now)
             self._admitted.append((now, flow))
+        if not any(one.counts is counts for one in connection.asked):
+            connection.asked.append(_Asked(counts, ident))
+        if limit.counted not in (Counted.CONCURRENT, Counted.HALF_OPEN):
+            return
         if any(one is counts for one, _, _ in connection.held):
             return
         fair = ident_of(limit.fair, indication.values) if limit.fair else None
@@ -336,20 +431,28 @@ class Counter:
 class Asking:
     """The counts for one classification of *flow*, to be given to `engine.classify`: asks, and counts what passed."""
 
-    def __init__(self, counter: Counter, flow: Hashable, now: float) -> None:
-        self._counter, self._flow, self._now = counter, flow, now
+    def __init__(self, counter: Counter, flow: Hashable, now: float, *, nobody: bool = False) -> None:
+        self._counter, self._flow, self._now, self._nobody = counter, flow, now, nobody
         self._asked: list[tuple[Filter, Indication]] = []
 
     def standing(self, item: Filter, indication: Indication) -> Standing:
         """Return how the key of *indication* stands to the limit of *item*."""
         self._asked.append((item, indication))
-        return self._counter.standing(item, indication, self._flow, self._now)
+        return self._counter.standing(item, indication, self._flow, self._now, nobody=self._nobody)
 
     def settle(self, action: Action) -> None:
         """Say what came of it: a permitted attempt is counted by every limit that was asked."""
         if action is Action.PERMIT:
             for item, indication in self._asked:
                 self._counter.admit(item, indication, self._flow, self._now)
+
+
+def _note(times: deque[float], now: float, over_s: float, most: int) -> int:
+    """Add *now* to *times*, of which those within the period are kept, *most* at most; return how many there are."""
+    times.append(now)
+    while times[0] <= now - over_s or len(times) > most:
+        times.popleft()
+    return len(times)
 
 
 def _share(counts: _Counts, fair: Key, indication: Indication, *, is_known: bool) -> tuple[int, int]:

@@ -66,7 +66,6 @@ Vijaykumar, "EffiCuts", 2010; Daly et al., "TupleMerge", 2019; Gupta, "Algorithm
 
 from __future__ import annotations
 
-import errno
 import gc
 import sys
 from array import array
@@ -84,7 +83,7 @@ from layergate.compile.trees import Builder, Built
 from layergate.compile.words import Layout, Names
 from layergate.engine import NO_CALLOUTS, Callouts, Invocation, effective_weight, hearing_order, in_order
 from layergate.engine.callouts import result_of, unasked
-from layergate.model import Action, Filter, Indication, Layer, NotSupportedError, Policy, Response
+from layergate.model import Action, Filter, Indication, Layer, NotSupportedError, Policy
 from layergate.model.limits import LIMITS_MAX
 
 NATIVE_FROM: Final = 2000  # entries: what building in machine code is worth where Numba is at work already
@@ -245,14 +244,8 @@ def _prepared(layer: Layer, heard: Sequence[tuple[int, Filter]], names: Names, c
             result.limits.append(item)
             _require_limits(layer, result.limits)
         limit = len(result.limits) if item.limit else 0
-        result.rows.extend((item.id, row_of(number, _error_of(item), action, is_hard=is_hard, limit=limit)))
+        result.rows.extend((item.id, row_of(number, item.refusal, action, is_hard=is_hard, limit=limit)))
     return result
-
-
-def _error_of(item: Filter) -> int:
-    """Return the errno of a connect that *item* blocks, 0 for the default: who is refused sees ECONNREFUSED."""
-    refuses = item.limit is not None and item.limit.response is Response.REFUSE
-    return item.error or (errno.ECONNREFUSED if refuses else 0)
 
 
 def _require_limits(layer: Layer, limits: Sequence[Filter]) -> None:

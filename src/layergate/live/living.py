@@ -18,11 +18,11 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from layergate.ale.living import LOOK_S, Progress
 from layergate.kernel import inetdiag
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.limits import Limits
@@ -33,9 +33,7 @@ from layergate.live.resets import Connection
 from layergate.live.resets import connections as counted_by
 from layergate.model import Counted, Filter, Key, Limit, Per, Policy, Response
 
-LOOK_S: Final = 1.0
 _LOOK_SHARE: Final = 20.0
-_SAMPLES: Final = 16  # of a period
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 _BYTES_RECEIVED: Final = struct.Struct("=128xQ")  # of struct tcp_info
@@ -66,7 +64,7 @@ class Living:
     flows: Map
     began_ns: int  # of the session, CLOCK_MONOTONIC
     _next_ns: int = 0
-    _samples: dict[tuple[int, int], deque[tuple[int, int]]] = field(default_factory=dict)
+    _progress: dict[tuple[int, int], Progress] = field(default_factory=dict)
     _told: set[tuple[int, int]] = field(default_factory=set)
 
     def look(self, policy: Policy, namespaces: Iterable[Namespace]) -> Iterator[Past]:
@@ -90,7 +88,7 @@ class Living:
                         if one.counted >> number & 1:
                             seen.add((number, one.cookie))
                             yield from self._judged(one, number, item, received[one.cookie], now)
-            self._samples = {key: samples for key, samples in self._samples.items() if key in seen}
+            self._progress = {key: one for key, one in self._progress.items() if key in seen}
             self._told &= seen
         took = time.monotonic_ns() - now
         self._next_ns = now + max(int(LOOK_S * _NS), int(took * _LOOK_SHARE))
@@ -99,7 +97,8 @@ class Living:
         limit = item.limit
         assert limit is not None
         place = number, one.cookie
-        if place in self._told or not self._is_past(place, one, limit, received, now):
+        progress = self._progress.setdefault(place, Progress())
+        if place in self._told or not progress.is_past(limit, one.opened_ns / _NS, received, now / _NS):
             return
         self._told.add(place)
         until = None
@@ -117,21 +116,6 @@ class Living:
             monitor=limit.monitor,
         )
         yield Past(told, one, number, limit)
-
-    def _is_past(self, place: tuple[int, int], one: Connection, limit: Limit, received: int, now: int) -> bool:
-        begun = one.opened_ns + limit.grace_ms * _MS
-        if now < begun:
-            return False
-        if limit.counted is Counted.EMPTY:
-            return not received
-        samples = self._samples.setdefault(place, deque())
-        over = limit.over_ms * _MS
-        while len(samples) > 1 and samples[1][0] <= now - over:
-            samples.popleft()
-        if not samples or now - samples[-1][0] >= over // _SAMPLES:
-            samples.append((now, received))
-        since, before = samples[0]
-        return now - since >= over and received - before < limit.bytes
 
 
 def key_of(number: int, key: Key, one: Connection) -> bytes:

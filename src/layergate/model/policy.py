@@ -9,10 +9,11 @@ Source: Microsoft, fwpmtypes.h.
 from __future__ import annotations
 
 import enum
+import errno
 from dataclasses import dataclass, field
 
 from layergate.model.catalogue import Layer
-from layergate.model.limits import Limit
+from layergate.model.limits import Limit, Response
 from layergate.model.values import EMPTY, MatchType, Value
 
 
@@ -188,6 +189,12 @@ class Filter:
     recorded_weight: int | None = None
     marks: tuple[str, ...] = ()
     limit: Limit | None = None
+
+    @property
+    def refusal(self) -> int:
+        """The errno of a call that it blocks, 0 for the default; ECONNREFUSED where its limit refuses."""
+        refuses = self.limit is not None and self.limit.response is Response.REFUSE
+        return self.error or (errno.ECONNREFUSED if refuses else 0)
 
     @property
     def hard(self) -> bool:

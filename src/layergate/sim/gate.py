@@ -33,16 +33,14 @@ from layergate.model import (
     Flag,
     Indication,
     Layer,
-    NotSupportedError,
     Policy,
     Process,
     Value,
     Verdict,
     layer_named,
 )
-from layergate.model.limits import Counted, Response
 from layergate.model.lines import endpoint_text
-from layergate.path import Call, Endpoint, Packet, Step, discarded, walk
+from layergate.path import AUTHORIZED_AT, Call, Endpoint, Packet, Step, discarded, walk
 from layergate.path import Host as Role
 from layergate.sim.recording import Indicated, Noted, Recording
 from layergate.sim.world import World
@@ -52,6 +50,7 @@ from layergate.tcp import End
 Raw = int | bytes | str
 NO_FLAGS: Final = Flag(0)
 _AUTHORIZES: Final = frozenset({"ALE_AUTH_CONNECT", "ALE_AUTH_RECV_ACCEPT"})
+_KNOCK: Final = Step("INBOUND_TRANSPORT_DISCARD", "SYN")
 _WITH_PORTS: Final = (6, 17)
 _PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 _BINDS: Final = frozenset({"ALE_BIND_REDIRECT", "ALE_RESOURCE_ASSIGNMENT"})
@@ -110,11 +109,9 @@ class Gate:
         self.flows = Flows(self._decide, self._version_of)
         self.counter = Counter(self._crossed)
         self._asking: Asking | None = None
-        require_countable(self.policy)
 
     def put(self, policy: Policy) -> None:
         """Put *policy* in force in place of what was; flows that it concerns are authorised again by a packet each."""
-        require_countable(policy)
         self.policy = succeed(self.policy, policy)
         self._ordered = in_order(self.policy)
 
@@ -135,6 +132,8 @@ class Gate:
     def passes(self, what: Call | Packet, endpoint: Endpoint, where: Where) -> Decided | None:
         """Take *what* through its layers; return the block that ended that, None where it passed all."""
         for step in walk(what, endpoint):
+            if step == _KNOCK and not endpoint.has_socket and (told := self._knocked(where)) is not None:
+                return told
             told = self.at(step, where)
             if told is not None and told.action is Action.BLOCK:
                 return told
@@ -155,11 +154,30 @@ class Gate:
             indication = self._indication(layer, step, where)
             verdict = self._decide(indication)
         told = self._tell(indication, verdict, where)
-        twin = discarded(step) if verdict.action is Action.BLOCK else None
+        if verdict.action is Action.BLOCK:
+            self._tell_twin(step, indication, where)
+        return told
+
+    def _knocked(self, where: Where) -> Decided | None:
+        """A SYN finds nobody: return the block where a limit on such attempts keeps it from being answered."""
+        step = Step(AUTHORIZED_AT[Role.SERVER], _KNOCK.event)
+        layer = _layer(step.layer, is_v4=where.is_v4)
+        if layer.id not in self._ordered.layers:
+            return None
+        indication = self._indication(layer, step, where)
+        with self._counting(where.key, nobody=True):
+            verdict = self._decide(indication)
+        if verdict.action is not Action.BLOCK or verdict.filter is None or verdict.filter.limit is None:
+            return None
+        told = self._tell(indication, verdict, where)
+        self._tell_twin(step, indication, where)
+        return told
+
+    def _tell_twin(self, step: Step, indication: Indication, where: Where) -> None:
+        twin = discarded(step)
         if twin is not None:
             shown = _shown(replace(indication, event=twin.event), _layer(twin.layer, is_v4=where.is_v4))
             self._tell(shown, self._decide(shown), where)
-        return told
 
     def _authorized(self, layer: Layer, step: Step, where: Where) -> tuple[Indication, Verdict] | None:
         """Authorise a flow, for the first time or again; None where it is authorised."""
@@ -180,9 +198,9 @@ class Gate:
         return shown, authorization.verdict
 
     @contextmanager
-    def _counting(self, key: FlowKey) -> Iterator[Asking]:
+    def _counting(self, key: FlowKey, *, nobody: bool = False) -> Iterator[Asking]:
         """Have limits judged by this host's counts, for the flow *key*: only TCP is counted."""
-        asking = self.counter.asking(key, self.world.now)
+        asking = self.counter.asking(key, self.world.now, nobody=nobody)
         self._asking = asking if key.protocol == TCP else None
         try:
             yield asking
@@ -226,26 +244,6 @@ class Gate:
         if where.role is None and indication.event == Call.BIND and told.action is Action.PERMIT:
             where.binds.append(place)
         return told
-
-
-def require_countable(policy: Policy) -> None:
-    """Raise NotSupportedError where *policy* has a limit that a simulated host can't judge, or an answer to it."""
-    for item in policy.filters:
-        limit = item.limit
-        if limit is None:
-            continue
-        if limit.counted.is_of_one_connection or limit.counted is Counted.CLOSED:
-            raise NotSupportedError(
-                f"filter '{item.name}'",
-                f"a simulated host does not count '{limit.counted}'",
-                "a limit on concurrent, new, half_open, ports or remotes",
-            )
-        if limit.response is not Response.DROP:
-            raise NotSupportedError(
-                f"filter '{item.name}'",
-                f"a simulated host does not answer with '{limit.response}'",
-                'response = "drop"',
-            )
 
 
 def _shown(indication: Indication, layer: Layer) -> Indication:

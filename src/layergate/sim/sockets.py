@@ -100,7 +100,8 @@ class _Socket:
         """Pass one layer. Raises OSError: it blocks."""
         told = self.host.gate.at(step, where)
         if told is not None and told.action is Action.BLOCK:
-            raise fail((told.filter.error if told.filter else 0) or BLOCKED_ERRNO)
+            self.host.tcp.end_sharing(told)
+            raise fail((told.filter.refusal if told.filter else 0) or BLOCKED_ERRNO)
 
     def _bind(self, address: str | Address, port: int, choose: Callable[[End], int]) -> None:
         """Pass the layers of a bind, and be bound. *choose* gives the port, or raises OSError."""

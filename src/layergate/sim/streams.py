@@ -21,10 +21,13 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from layergate.model import Flag, Process
+from layergate.ale.living import LOOK_S
+from layergate.model import Decided, Filter, Flag, Process
+from layergate.model.limits import Response
 from layergate.path import AUTHORIZED_AT, Call, Delivered, Endpoint
 from layergate.path import Host as Role
 from layergate.path import Segment as Passing
@@ -60,6 +63,7 @@ EPHEMERAL: Final = (32768, 60999)
 """ip_local_port_range."""
 SYNS_REMEMBERED: Final = 65536
 _ENDED: Final = (State.CLOSED, State.TIME_WAIT)
+_LIVING: Final = (State.ESTABLISHED, State.CLOSE_WAIT)  # whoever closed has said what he had to say
 # Where a block ends the connection; elsewhere it drops a packet.
 _RESETS: Final = frozenset({*AUTHORIZED_AT.values(), "ALE_FLOW_ESTABLISHED", "STREAM"})
 _UNREACHABLE: Final = {
@@ -153,6 +157,7 @@ class TcpStack:
         self.bound: set[End] = set()
         self.port_range = EPHEMERAL
         self._numbers = itertools.count(1)
+        self._looking: Event | None = None
         self._syns: dict[tuple[End, End], tuple[int, int]] = {}  # the SYN that each flow was opened by, and its number
 
     # --- ports --------------------------------------------------------------------------------------------------------
@@ -283,6 +288,10 @@ class TcpStack:
             if blocked.indication.layer.base in _RESETS:
                 self.reset(half)
             return
+        if _is_abnormal(segment):
+            past = self.gate.counter.abnormal(where.key, self.world.now)
+            if self._ends(half, past, itself=not segment.flags & Control.RST):
+                return
         if half.listener is not None and connection in half.listener.listener.half_open:
             admitted = half.listener.listener.admits(connection, segment)
             if isinstance(admitted, Segment):
@@ -303,7 +312,13 @@ class TcpStack:
         where = self.host.where(interface, TCP, local, remote, inbound=True)
         where.process = socket.process if socket else None
         endpoint = Endpoint(where.role or Role.SERVER, has_socket=socket is not None)
-        if self.gate.passes(Passing(int(segment.flags), inbound=True), endpoint, where) is not None:
+        blocked = self.gate.passes(Passing(int(segment.flags), inbound=True), endpoint, where)
+        if blocked is not None:
+            self.end_sharing(blocked)
+            limit = blocked.filter.limit if blocked.filter is not None else None
+            refusal = reset_for(segment)
+            if socket and limit is not None and limit.response is Response.REFUSE and refusal is not None:
+                self._transmit(interface, local, remote, refusal)
             return
         if socket is not None and flow is not None:
             self._open(socket, interface, endpoint, segment, where)
@@ -346,6 +361,51 @@ class TcpStack:
         self.halves[where.local, where.remote] = socket.halves[connection] = half
         self.pump(half)
 
+    # --- limits -------------------------------------------------------------------------------------------------------
+
+    def end_sharing(self, blocked: Decided) -> None:
+        """A limit has blocked: end the connections of the same key, where it says so."""
+        item = blocked.filter
+        if item is not None and item.limit is not None and item.limit.response is Response.RESET:
+            self._reset_all(self.gate.counter.sharing(item, blocked.indication))
+
+    def _reset_all(self, flows: Iterable[Hashable]) -> None:
+        wanted = set(flows)
+        for half in [one for one in self.halves.values() if one.where(inbound=False).key in wanted]:
+            self.reset(half)
+
+    def _ends(self, half: Half, past: Iterable[Filter], *, itself: bool = True) -> bool:
+        """Whether the connection of *half* is ended, for it has got past limits; others of its key are, too.
+
+        *itself*: not if False, for it ends anyway.
+        """
+        key, is_ended = half.where(inbound=False).key, False
+        for item in past:
+            assert item.limit is not None
+            if item.limit.monitor:
+                continue
+            others = self.gate.counter.sharing_with(item, key) if item.limit.response is Response.RESET else []
+            self._reset_all({*others, key} if itself else {*others} - {key})
+            is_ended = itself
+        return is_ended
+
+    def _look(self) -> None:
+        """See, each second, who of the living has received too little."""
+        halves: dict[Hashable, Half] = {one.where(inbound=False).key: one for one in self.halves.values()}
+
+        def received(flow: Hashable) -> int | None:
+            half = halves.get(flow)
+            return half.connection.received if half is not None and half.connection.state in _LIVING else None
+
+        for flow, item in self.gate.counter.living(received, self.world.now):
+            self._ends(halves[flow], (item,))
+        self._looking = None
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._looking is None and self.gate.counter.looks:
+            self._looking = self.world.after(LOOK_S, self._look)
+
     # --- what comes of it ---------------------------------------------------------------------------------------------
 
     def pump(self, half: Half) -> None:
@@ -382,6 +442,7 @@ class TcpStack:
                 self._abort(half)
                 return
             self.gate.counter.established(where.key)
+            self._look_later()
             if half.listener is not None:
                 half.listener.listener.established(half.connection)
                 half.listener.arrived.fire()
@@ -467,6 +528,12 @@ class TcpStack:
     def _transmit(self, interface: Interface, local: End, remote: End, segment: Segment) -> None:
         payload = compose_segment(segment, local.address, remote.address)
         self.host.send(interface, make_packet(local.address, remote.address, TCP, payload))
+
+
+def _is_abnormal(segment: Segment) -> bool:
+    """Whether a peer's segment to a connection is odd: a SYN again, a RST, a window that is closed."""
+    is_syn = segment.flags & (Control.SYN | Control.ACK) == Control.SYN
+    return is_syn or bool(segment.flags & Control.RST) or not segment.window
 
 
 def _errno_of(failure: object, history: list[StateChanged]) -> int:

@@ -189,6 +189,11 @@ class Connection:
         return self._receiver.available
 
     @property
+    def received(self) -> int:
+        """How many bytes have come, in order, since the peer's SYN."""
+        return self._receiver.nxt - self.irs - 1 - self._receiver.has_ended if self.irs is not None else 0
+
+    @property
     def has_ended(self) -> bool:
         """Whether the peer sends nothing more, and all that it sent has come."""
         return self._receiver.has_ended

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from layergate.model import NotSupportedError
 from layergate.policyfile import TableResolver
 from layergate.sim import scenarios
 from layergate.sim.recording import Called, Carried, Indicated, Noted
@@ -190,10 +189,19 @@ def test_an_application_that_tries_many_endpoints_is_stopped_and_another_is_not(
     assert calls(run)["curl: connect C victim:22"] == ""
 
 
-def test_what_a_simulated_host_does_not_count_is_refused_by_name() -> None:
-    text = scenarios.text("worm-outbound").replace("remotes = 4", "abnormal = 4")
-    with pytest.raises(NotSupportedError, match=r"'four endpoints an application'.*does not count 'abnormal'"):
-        play(parse(text, "worm.txt"), TableResolver(), version=4, seed=0)
+def test_attacks_are_told_by_what_the_limits_counted() -> None:
+    told = {
+        "port-scan-banned": "10.9.0.1 is banned by 'three ports an address': 4 with a limit of 3",
+        "closed-ports-banned": "10.9.0.1 is banned by 'three closed ports an address': 4 with a limit of 3",
+        "slowloris-guarded": "10.9.1.1 is banned by 'a hundred bytes in ten seconds': 6 with a limit of 100",
+        "resets-banned": "10.9.1.1 is banned by 'four connections that are not normal': 4 with a limit of 3",
+        "refused-at-the-limit": "10.9.0.1 is past 'two at once an address': 3 with a limit of 2",
+    }
+    for name, words in told.items():
+        assert [note for note in notes(played(name)) if "with a limit" in note] == [f"server: {words}"]
+    (silent,) = (note for note in notes(played("silent-clients-reset")) if "with a limit" in note)
+    assert silent.startswith("server: 10.9.0.1 port ")
+    assert silent.endswith("is past 'silent for five seconds': 0 with a limit of 0")
 
 
 def test_only_tcp_is_counted() -> None:

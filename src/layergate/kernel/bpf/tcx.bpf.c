@@ -152,10 +152,13 @@ __noinline int on_knock(struct lg_record *r, struct lg_packet *packet, __u32 int
 	if (decide(r, LAYER_ALE_AUTH_RECV_ACCEPT(packet->v6), KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON), 0) != LG_BLOCK ||
 	    !r->count)
 		return 1;
-	if (config.emit < LG_EMIT_ALL)
+	if (config.emit < LG_EMIT_ALL) {
 		count(LG_STAT_UNTOLD);
-	else
+	} else {
 		emit(r);
+		decide(r, LAYER_ALE_AUTH_RECV_ACCEPT_DISCARD(packet->v6), KNOWS_PACKET, 0);
+		emit(r);
+	}
 	drop_flow(config.netns, packet);
 	return 0;
 }
