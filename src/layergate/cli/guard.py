@@ -1,4 +1,4 @@
-"""`layergate guard`: who is nearest to a limit, who is banned, and which limits fit what a capture shows.
+"""`layergate guard`: who is nearest to a limit, who is banned, and which limits fit what sources do.
 
 `top` redraws each second until Ctrl-C; with --json one snapshot. Exit status of `bans add` and `remove`: 1 where
 nothing was done.
@@ -45,20 +45,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.what == "top":
         return _top(arguments)
     if arguments.what == "calibrate":
-        return calibrate.run(arguments, _seconds(arguments.over))
+        live_s = _seconds(arguments.live) if arguments.live is not None else None
+        return calibrate.run(arguments, _seconds(arguments.over), live_s)
     if arguments.do == "list":
         return _list(is_json=arguments.json)
     if arguments.key is None:
         raise InputError(f"whose ban to {arguments.do}?", f"layergate guard bans {arguments.do} 203.0.113.9")
     with ExitStack() as leave:
-        maps = standing.opened(leave)
+        runs = standing.opened(leave)
         if arguments.do == "add":
-            count = standing.add(maps, arguments.key, _seconds(arguments.length))
+            count = standing.add(runs, arguments.key, _seconds(arguments.length))
             said = f"{arguments.key} is banned at {output.plural(count, 'limit')}"
             if not count:
                 said = "no policy in force has a limit over remote addresses that bans"
         else:
-            found = [(owner, ban) for owner, ban in standing.bans(maps) if ban.key == arguments.key]
+            found = [(owner, ban) for owner, ban in standing.bans(runs) if ban.key == arguments.key]
             for owner, ban in found:
                 owner.delete(ban.raw)
             count = len(found)

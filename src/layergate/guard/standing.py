@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -23,11 +23,17 @@ from layergate.kernel.maps import Map, loaded
 from layergate.model import InputError, NotSupportedError
 
 _NUMBER_BYTES: Final = 4
+_NEIGHBOURS: Final = 64  # numbers of maps: more than a run has
 _COUNTED: Final = {
     layout.COUNTED_CONCURRENT: "concurrent",
     layout.COUNTED_NEW: "new",
     layout.COUNTED_HALF_OPEN: "half_open",
+    layout.COUNTED_CLOSED: "closed",
+    layout.COUNTED_PORTS: "ports",
+    layout.COUNTED_REMOTES: "remotes",
+    layout.COUNTED_ABNORMAL: "abnormal",
 }
+_TRIED: Final = (layout.COUNTED_PORTS, layout.COUNTED_REMOTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,78 +65,89 @@ class Ban:
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """The maps of the machine's runs, by kind; in the order in which they were made."""
+    """The maps of one run."""
 
-    limits: list[Map]
-    live: list[Map]
-    recent: list[Map]
-    bans: list[Map]
+    limits: Map
+    live: Map
+    recent: Map
+    tried: Map
+    bans: Map
 
 
-def opened(leave: ExitStack) -> Maps:
-    """Return the maps of all runs, closed with *leave*. Raises NotSupportedError where we may not look."""
+def opened(leave: ExitStack) -> list[Maps]:
+    """Return the maps of each run, closed with *leave*. Raises NotSupportedError where we may not look.
+
+    A run makes all its maps at once, so their numbers are neighbours; of a run that has just ended some may be gone.
+    """
     key = layout.COUNT_KEY.size
-    found = []
+    kinds = []
     try:
         for name, key_bytes, value_bytes in (
             ("lg_limits", _NUMBER_BYTES, layout.LIMIT.size),
             ("lg_live", key, layout.COUNT.size),
             ("lg_recent", key, layout.COUNT.size),
+            ("lg_tried", key, layout.TRIED.size),
             ("lg_bans", key, layout.BAN.size),
         ):
-            one = list(loaded(name, key_bytes, value_bytes))
-            for item in one:
+            found = {}
+            for item in loaded(name, key_bytes, value_bytes):
                 leave.callback(os.close, item.fd)
-            found.append(one)
+                found[item.id] = item
+            kinds.append(found)
     except OSError as error:
         raise NotSupportedError("guard", f"the kernel's maps can't be read: {error.strerror}", "run as root") from error
-    return Maps(*found)
+    runs = []
+    for limits in kinds[0]:
+        near = [min(kind, key=lambda one: abs(one - limits), default=0) for kind in kinds]
+        if all(abs(one - limits) < _NEIGHBOURS for one in near):
+            runs.append(Maps(*(kind[one] for kind, one in zip(kinds, near, strict=True))))
+    return runs
 
 
-def rows(maps: Maps) -> Iterator[Row]:
+def rows(runs: Iterable[Maps]) -> Iterator[Row]:
     """Yield how every key stands. Cost: about 20 µs a key."""
     now = time.monotonic_ns()
-    for limits, *counts in zip(maps.limits, maps.live, maps.recent, strict=False):
-        known = _limits(limits)
-        for key, value in (item for one in counts for item in one.items()):
+    for run in runs:
+        known = _limits(run.limits)
+        for key, value in (item for one in (run.live, run.recent, run.tried) for item in one.items()):
             number = layout.COUNT_KEY.unpack(key)[layout.COUNT_KEY_LIMIT]
             limit = known.get(number)
             if limit is None or layout.COUNT_KEY.unpack(key)[layout.COUNT_KEY_FAIR]:
                 continue
-            count = _count(limit, layout.COUNT.unpack(value), now)
+            count = _count(limit, value, now)
             if count:
                 counted = _COUNTED.get(limit[layout.LIMIT_COUNTED], "")
                 yield Row(limit[layout.LIMIT_FILTER], counted, key_text(key, limit), count, limit[layout.LIMIT_LIMIT])
 
 
-def bans(maps: Maps) -> Iterator[tuple[Map, Ban]]:
+def bans(runs: Iterable[Maps]) -> Iterator[tuple[Map, Ban]]:
     """Yield the bans in force, each with its map."""
     now = time.monotonic_ns()
-    for limits, banned in zip(maps.limits, maps.bans, strict=False):
-        known = _limits(limits)
-        for key, value in banned.items():
+    for run in runs:
+        known = _limits(run.limits)
+        for key, value in run.bans.items():
             _, until, repeats, _ = layout.BAN.unpack(value)
             limit = known.get(layout.COUNT_KEY.unpack(key)[layout.COUNT_KEY_LIMIT])
             if limit is not None and until > now:
                 ban = Ban(limit[layout.LIMIT_FILTER], key_text(key, limit), (until - now) / 1e9, repeats, key)
-                yield banned, ban
+                yield run.bans, ban
 
 
-def add(maps: Maps, address: str, seconds: float) -> int:
+def add(runs: Iterable[Maps], address: str, seconds: float) -> int:
     """Ban *address* at every limit over remote addresses that bans. Returns at how many. Raises InputError."""
     try:
         given = ipaddress.ip_address(address)
     except ValueError as error:
         raise InputError(f"'{address}' is no address", "203.0.113.9, 2001:db8::9") from error
     now, count = time.monotonic_ns(), 0
-    for limits, banned in zip(maps.limits, maps.bans, strict=False):
-        for number, limit in _limits(limits).items():
+    for run in runs:
+        for number, limit in _limits(run.limits).items():
             if limit[layout.LIMIT_PER] != layout.PER_REMOTE_PREFIX or not limit[layout.LIMIT_BAN_NS]:
                 continue
             bits = limit[layout.LIMIT_PREFIX_V6 if given.version == 6 else layout.LIMIT_PREFIX_V4]
             network = int(ipaddress.ip_network((given, bits), strict=False).network_address)
             key = layout.COUNT_KEY.pack(0, 0, network >> 64, network & (1 << 64) - 1, number, 0, 0, 0, 0)
-            banned.set(key, layout.BAN.pack(now, now + int(seconds * 1e9), 0, 0))
+            run.bans.set(key, layout.BAN.pack(now, now + int(seconds * 1e9), 0, 0))
             count += 1
     return count
 
@@ -164,11 +181,16 @@ def _limits(limits: Map) -> dict[int, tuple[int, ...]]:
     return found
 
 
-def _count(limit: tuple[int, ...], count: tuple[int, ...], now: int) -> int:
-    established, half_open, parts = count[1], count[2], count[3:]
+def _count(limit: tuple[int, ...], value: bytes, now: int) -> int:
+    """Return what a key has counted, by its value: struct lg_count, or struct lg_tried."""
+    current = now // limit[layout.LIMIT_PART_NS] if limit[layout.LIMIT_PART_NS] else 0
+    if limit[layout.LIMIT_COUNTED] in _TRIED:
+        _, *things = layout.TRIED.unpack(value)
+        return sum(1 for one in things if one and 0 <= (current - one & 0xFFFFFFFF) < layout.PARTS)
+    counts: tuple[int, ...] = layout.COUNT.unpack(value)
+    _, established, half_open, *parts = counts
     if limit[layout.LIMIT_COUNTED] == layout.COUNTED_HALF_OPEN:
         return half_open
     if limit[layout.LIMIT_COUNTED] == layout.COUNTED_CONCURRENT:
         return established + half_open
-    current = now // limit[layout.LIMIT_PART_NS] if limit[layout.LIMIT_PART_NS] else 0
     return sum(part & 0xFFFFFFFF for part in parts if 0 <= current - (part >> 32) < layout.PARTS)

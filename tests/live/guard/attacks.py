@@ -88,3 +88,53 @@ SLOWLORIS = _HOLDS.replace("ACTION", 'one.send(b"x")')
 SLOW_READER = _HOLDS.replace(
     "ACTION", 'number in asked or (one.send(b"?\\n"), asked.add(number)); one.getpeername()'
 ).replace("held, end", "asked = set(); held, end")
+
+# SYNs to port after port, from four addresses in turn; what answers is counted: SYN-ACK or RST. Half open only.
+SCAN = f"""
+import threading
+answered = {{}}
+heard = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+def listen():
+    while True:
+        data, _ = heard.recvfrom(128)
+        if data[12:16] == socket.inet_aton("10.78.0.1") and data[16:18] == bytes((10, 79)):
+            answered.setdefault(socket.inet_ntoa(data[16:20]), set()).add(data[20:22])
+threading.Thread(target=listen, daemon=True).start()
+def scan(number, port):
+    one = socket.socket()
+    one.setblocking(False)
+    one.bind((f"10.79.7.{{number % 4 + 1}}", 0))
+    one.connect_ex(("10.78.0.1", port))
+    held.append(one)
+    if len(held) > 500:
+        held.pop(0).close()
+held = []
+print("attacking", flush=True)
+end = time.monotonic() + {2 * SECONDS_MAX}
+for number in range(20000):
+    scan(number, 1000 + number // 4 % 5000)
+    if time.monotonic() > end:
+        break
+    time.sleep(0.0005)
+time.sleep(1)
+print(sorted(map(len, answered.values())), flush=True)
+time.sleep({SECONDS_MAX})
+"""
+
+# From the host itself: connects to address after address, as a worm does. Says how many left and how many were refused.
+WORM = """
+import errno
+begun, stopped = 0, 0
+print("attacking", flush=True)
+end = time.monotonic() + 12
+while time.monotonic() < end and begun + stopped < 20000:
+    number = begun + stopped
+    one = socket.socket()
+    one.setblocking(False)
+    result = one.connect_ex((f"10.79.{number // 250 % 250}.{number % 250 + 1}", 4444))
+    begun += result == errno.EINPROGRESS
+    stopped += result == errno.EPERM
+    one.close()
+    time.sleep(0.0005)
+report(begun, stopped)
+"""

@@ -7,6 +7,7 @@ local route, so that any of its addresses can be a source. Loads are bounded in 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from threading import Thread
 
 from layergate.kernel.cgroups import Cgroup
+from layergate.kernel.maps import loaded
 from tests.live.lab import LAYERGATE, WITH_ENDS, control_group, inside, ip, namespace, neighbour, says, start_in
 
 PORT = 8080
@@ -151,6 +153,16 @@ class Scene:
                 yield process
             finally:
                 process.kill()
+
+
+def newest(name: str, key_bytes: int, value_bytes: int) -> list[tuple[bytes, bytes]]:
+    """Return what the map *name* of the newest run holds."""
+    found = list(loaded(name, key_bytes, value_bytes))
+    try:
+        return list(found[-1].items())
+    finally:
+        for one in found:
+            os.close(one.fd)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.live.guard.scene import BEHAVES, Scene, scene
+from layergate.kernel import layout_generated as layout
+from tests.live.guard.scene import BEHAVES, Scene, newest, scene
 from tests.live.lab import LAYERGATE, inside, run_in
 
 pytestmark = pytest.mark.live
@@ -118,6 +119,35 @@ def test_a_ban_begins_at_the_crossing_ends_on_time_and_doubles(place: Scene) -> 
     assert banned["until"] - banned["time"] == pytest.approx(1.0, abs=0.01)  # type: ignore[operator]
     assert over["time"] == banned["until"]
     assert again["until"] - again["time"] == pytest.approx(2.0, abs=0.01)  # type: ignore[operator]
+
+
+def test_a_ban_holds_from_within_ten_milliseconds_of_the_crossing_on_to_its_end(place: Scene) -> None:
+    with place.guarded(policy('per = "remote_address", concurrent = 2', 'ban = "2s"')):
+        begins, ends, gets_in = place.run(f"""{OPENS}
+held = opened(2, "10.79.14.1")
+begins = time.monotonic_ns()
+with socket.socket() as one:
+    one.setblocking(False)
+    one.bind(("10.79.14.1", 0))
+    one.connect_ex(("10.78.0.1", 8080))
+    ends = time.monotonic_ns()
+for one in held:
+    one.close()
+gets_in = []
+for after in (0.01, 1.0, 1.95, 2.02):
+    with socket.socket() as one:
+        one.settimeout(0.04)
+        one.bind(("10.79.14.1", 0))
+        time.sleep(max(0, begins / 1e9 + after - time.monotonic()))
+        gets_in.append(one.connect_ex(("10.78.0.1", 8080)) == 0)
+report(begins, ends, gets_in)
+""")  # type: ignore[misc]
+        ((_, value),) = newest("lg_bans", layout.COUNT_KEY.size, layout.BAN.size)
+    began, until, *_ = layout.BAN.unpack(value)
+    assert begins <= began <= ends
+    assert began - begins < 10_000_000
+    assert until - began == 2_000_000_000
+    assert gets_in == [False, False, False, True]
 
 
 def test_a_monitor_keeps_nobody_out(place: Scene) -> None:

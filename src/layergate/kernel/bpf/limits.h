@@ -145,10 +145,12 @@ static __always_inline void ends_of_record(struct lg_ends *ends, const struct lg
 }
 
 /* What the parts of the period hold. */
-static __always_inline __u32 within(const struct lg_count *count, __u64 part)
+__noinline __u32 within(const struct lg_count *count, __u64 part)
 {
 	__u32 sum = 0;
 
+	if (!count)
+		return 0;
 #pragma clang loop unroll(disable)
 	for (int place = 0; place < LG_PARTS; place++) {
 		__u64 one = count->part[place];
@@ -159,19 +161,23 @@ static __always_inline __u32 within(const struct lg_count *count, __u64 part)
 	return sum;
 }
 
-static __always_inline void add_to_part(struct lg_count *count, __u64 part)
+__noinline int add_to_part(struct lg_count *count, __u64 part)
 {
-	__u64 *place = &count->part[part & (LG_PARTS - 1)], one;
+	__u64 *place, one;
 
+	if (!count)
+		return 0;
+	place = &count->part[part & (LG_PARTS - 1)];
 	for (int tries = 0; tries < 8; tries++) {
 		one = *(volatile __u64 *)place;
 		if ((__u32)(one >> 32) == (__u32)part) {
 			__sync_fetch_and_add(place, 1);
-			return;
+			return 1;
 		}
 		if (__sync_val_compare_and_swap(place, one, part << 32 | 1) == one)
-			return;
+			return 1;
 	}
+	return 0;
 }
 
 static __always_inline struct lg_count *make_count(void *map, const struct lg_count_key *key)
@@ -355,56 +361,66 @@ static __always_inline __u32 mixed(__u64 seed, __u64 a, __u64 b, __u32 c)
 	return seed >> 32;
 }
 
-/* How many different things the scratch's key has tried within the period, with that of the record. Where there is no
- * place for it, that of the oldest is taken. */
-static __always_inline struct lg_tried *note_tried(const struct lg_record *r, const struct lg_limit *limit,
-						   struct lg_scratch *scratch)
+/* A look at what a key has tried, place by place. */
+struct lg_look {
+	struct lg_tried *tried;
+	struct lg_scratch *scratch;
+	__u32 thing;
+	__u32 part;
+};
+
+static long look_at(__u32 place, struct lg_look *look)
 {
-	struct lg_tried *tried, *none;
-	__u32 zero = 0, thing, part;
+	struct lg_scratch *scratch = look->scratch;
+	__u64 one = look->tried->thing[place & (LG_THINGS - 1)];
+	__u32 age = one ? look->part - (__u32)one : LG_PARTS;
+
+	if (age < LG_PARTS)
+		scratch->found += 1;
+	if (age < LG_PARTS && one >> 32 == look->thing) {
+		scratch->place = place;
+		scratch->has = 1;
+		scratch->oldest = ~0U;
+	} else if (age >= scratch->oldest) {
+		scratch->place = place;
+		scratch->oldest = age > LG_PARTS ? LG_PARTS : age;
+	}
+	return 0;
+}
+
+/* How many different things the scratch's key has tried within the period, in `found`, with that of the scratch's ends.
+ * Where there is no place for it, that of the oldest is taken. */
+static __always_inline struct lg_tried *note_tried(const struct lg_limit *limit, struct lg_scratch *scratch)
+{
+	struct lg_look look = {.scratch = scratch};
+	struct lg_tried *none;
+	__u32 zero = 0;
 
 	if (!limit->part_ns)
 		return 0;
-	tried = bpf_map_lookup_elem(&lg_tried, &scratch->key);
-	if (!tried) {
+	look.tried = bpf_map_lookup_elem(&lg_tried, &scratch->key);
+	if (!look.tried) {
 		none = bpf_map_lookup_elem(&lg_none_tried, &zero);
 		if (!none)
 			return 0;
 		bpf_map_update_elem(&lg_tried, &scratch->key, none, BPF_NOEXIST);
-		tried = bpf_map_lookup_elem(&lg_tried, &scratch->key);
-		if (!tried)
+		look.tried = bpf_map_lookup_elem(&lg_tried, &scratch->key);
+		if (!look.tried)
 			return 0;
 	}
-	part = scratch->now / limit->part_ns;
-	thing = scratch->ends.local_port;
+	look.part = scratch->now / limit->part_ns;
+	look.thing = scratch->ends.local_port;
 	if (limit->counted == LG_COUNTED_REMOTES)
-		thing = mixed(limit->identity, scratch->ends.remote[0], scratch->ends.remote[1],
-			      scratch->ends.remote_port);
-	/* In the map: what the verifier knows of a number here it would follow through all turns of the loop. */
-	scratch->found = 0;
+		look.thing = mixed(limit->identity, scratch->ends.remote[0], scratch->ends.remote[1],
+				   scratch->ends.remote_port);
 	scratch->place = 0;
 	scratch->oldest = 0;
 	scratch->has = 0;
-#pragma clang loop unroll(disable)
-	for (__u32 place = 0; place < LG_THINGS; place++) {
-		__u64 one = tried->thing[place];
-		__u32 age = one ? part - (__u32)one : LG_PARTS;
-
-		if (age < LG_PARTS && one >> 32 == thing) {
-			scratch->place = place;
-			scratch->has = 1;
-			scratch->oldest = ~0U;
-		} else if (age >= scratch->oldest) {
-			scratch->place = place;
-			scratch->oldest = age > LG_PARTS ? LG_PARTS : age;
-		}
-		if (age < LG_PARTS)
-			scratch->found += 1;
-	}
+	bpf_loop(LG_THINGS, look_at, &look, 0);
 	if (!scratch->has && scratch->found < LG_THINGS)
 		scratch->found += 1;
-	tried->thing[scratch->place & (LG_THINGS - 1)] = (__u64)thing << 32 | part;
-	return tried;
+	look.tried->thing[scratch->place & (LG_THINGS - 1)] = (__u64)look.thing << 32 | look.part;
+	return look.tried;
 }
 
 /* What the limit has counted for the record's key, in `found`. Returns where it is kept when the key was last told of. */
@@ -420,7 +436,7 @@ static __always_inline __u64 *find_out(const struct lg_record *r, const struct l
 	if (counted == LG_COUNTED_LIVING)
 		return 0;
 	if (counted == LG_COUNTED_PORTS || counted == LG_COUNTED_REMOTES) {
-		tried = note_tried(r, limit, scratch);
+		tried = note_tried(limit, scratch);
 		return tried ? &tried->told : 0;
 	}
 	count = find_count(&scratch->key);
