@@ -26,7 +26,9 @@ BUFFER_BYTES: Final = 64 << 20
 _ALL: Final = 3  # ETH_P_ALL
 _OUTGOING, _LOOPBACK = 4, 772  # PACKET_OUTGOING, ARPHRD_LOOPBACK
 _SOL_PACKET, _STATISTICS = 263, 6
-_ATTACH_FILTER, _RCVBUFFORCE = 26, 33
+_ATTACH_FILTER, _RCVBUFFORCE, _TIMESTAMPNS = 26, 33, 35
+_TIMESPEC: Final = struct.Struct("@ll")
+_ROOM: Final = socket.CMSG_SPACE(_TIMESPEC.size)
 _AT_ONCE: Final = 256
 _STATISTICS_FORM: Final = struct.Struct("<II")  # seen, dropped; both since they were last asked for
 # Classic BPF on the network header: TCP of either family, or nothing. (code, if true, if false, k)
@@ -61,6 +63,7 @@ class Sniffer:
             form = struct.pack("@HP", len(_PROGRAM), ctypes.addressof(code))
             self._socket.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, form)
             self._socket.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, BUFFER_BYTES)
+            self._socket.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)  # when it came, not when it was read
             self._socket.setblocking(False)  # noqa: FBT003 (the standard library's own)
             with suppress(BlockingIOError):  # what came before the filter
                 while True:
@@ -84,11 +87,12 @@ class Sniffer:
             if select.select([self._socket], [], [], min(left, 0.25))[0]:
                 for _ in range(_AT_ONCE):
                     try:
-                        data, (interface, _, kind, hardware, _) = self._socket.recvfrom(SNAPPED_BYTES)
+                        data, told, _, (interface, _, kind, hardware, _) = self._socket.recvmsg(SNAPPED_BYTES, _ROOM)
                     except BlockingIOError:
                         break
                     if hardware != _LOOPBACK or kind != _OUTGOING:
-                        yield Captured(time.time(), interface, data)
+                        whole, nanoseconds = _TIMESPEC.unpack(told[0][2]) if told else (time.time(), 0)
+                        yield Captured(whole + nanoseconds / 1e9, interface, data)
             yield None
         _, dropped = _STATISTICS_FORM.unpack(self._socket.getsockopt(_SOL_PACKET, _STATISTICS, _STATISTICS_FORM.size))
         self.lost += dropped
