@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from layergate.ale.living import Progress
 from layergate.kernel import layout_generated as layout
-from layergate.live.living import Living, key_of
+from layergate.live.living import key_of
 from layergate.live.resets import Connection
 from layergate.model import Counted, Key, Limit, Per
 
-S = 1_000_000_000
 ADDRESS = 0xCB007109  # 203.0.113.9
 SLOW = Limit(Key(Per.REMOTE_ADDRESS), Counted.SLOW, over_ms=10_000, grace_ms=5000, bytes=500)
 EMPTY = Limit(Key(Per.REMOTE_ADDRESS), Counted.EMPTY, grace_ms=5000)
@@ -22,9 +22,8 @@ def connection(*, v6: bool = False, opened_ns: int = 0) -> Connection:
 
 def past(limit: Limit, received: dict[int, int]) -> list[int]:
     """Return the seconds at which a connection is past *limit* that has *received* so many bytes by each second."""
-    living = Living(None, None, 0)  # type: ignore[arg-type]
-    one = connection()
-    return [at for at, total in received.items() if living._is_past((0, 7), one, limit, total, at * S)]
+    progress = Progress()
+    return [at for at, total in received.items() if progress.is_past(limit, 0, total, at)]
 
 
 def test_a_connection_is_empty_from_the_end_of_its_grace_until_something_comes() -> None:

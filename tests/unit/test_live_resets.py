@@ -36,7 +36,7 @@ def cookies(key: Key, value: tuple[int, ...], *flows: tuple[bytes, bytes]) -> li
 
 def test_connections_of_the_key_that_the_limit_counts_are_found() -> None:
     key = Key(Per.REMOTE_ADDRESS)
-    value = value_of(key, (0, SERVER, 0, CLIENT, 8080, 1, False), 0)
+    value = value_of(key, (0, SERVER, 0, CLIENT, 8080, 1, False), 0, 0)
     flows = (
         flow(CLIENT, 8080, cookie=1, counted=1 << LIMIT),
         flow(CLIENT, 22, cookie=2, counted=0),
@@ -48,7 +48,7 @@ def test_connections_of_the_key_that_the_limit_counts_are_found() -> None:
     assert cookies(Key(Per.ALL), (), *flows) == [1, 4]
     assert cookies(Key(Per.UNIT), (77,), *flows) == [1, 4]
     prefix = Key(Per.REMOTE_PREFIX, 16)
-    assert cookies(prefix, value_of(prefix, (0, SERVER, 0, OTHER, 1, 1, False), 0), *flows) == [1, 4]
+    assert cookies(prefix, value_of(prefix, (0, SERVER, 0, OTHER, 1, 1, False), 0, 0), *flows) == [1, 4]
 
 
 def test_what_is_destroyed_is_named_from_its_own_side() -> None:

@@ -248,10 +248,10 @@ def require_limit(item: Filter, limit: Limit) -> None:
             f"the kernel remembers {layout.THINGS} {limit.counted} of one key, and the limit is {limit.count:,}",
             f"a limit of {layout.THINGS - 1} at most",
         )
-    if limit.response is Response.RESET and (limit.key.per is Per.APP or limit.fair is not None):
+    if limit.response is Response.RESET and limit.fair is not None:
         raise NotSupportedError(
             f"filter '{item.name}'",
-            f"the kernel can't answer with 'reset' {'per app' if limit.fair is None else 'where shares are fair'} yet",
+            "a fair share can't reset: who is past it depends on the others",
             'response = "drop"',
         )
     if limit.fair is not None and limit.ban is not None:

@@ -76,7 +76,7 @@ def limited(
     limit = item.limit if item is not None else None
     fair = limit.fair if limit is not None else None
     key = fair or (limit.key if limit is not None else Key(Per.REMOTE_ADDRESS))
-    until = record[layout.RECORD_EXE_INO]
+    until = record[layout.RECORD_COUNTED]
     return Limited(
         time=time,
         what=BANNED if record[layout.RECORD_ACTION] == layout.TOLD_BANNED else PAST,

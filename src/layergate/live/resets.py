@@ -34,7 +34,8 @@ def crossed(record: Record, limits: Limits) -> tuple[int, Key, tuple[int, ...]] 
     limit = limits.filters[number].limit if number is not None else None
     if number is None or limit is None or limit.response is not Response.RESET or limit.monitor:
         return None
-    return number, limit.key, value_of(limit.key, ends_of(record), record[layout.RECORD_CGROUP])
+    owner = record[layout.RECORD_EXE_INO], record[layout.RECORD_CGROUP]
+    return number, limit.key, value_of(limit.key, ends_of(record), *owner)
 
 
 def ends_of(record: Record) -> Ends:
@@ -52,13 +53,13 @@ def ends_of(record: Record) -> Ends:
     )
 
 
-def value_of(key: Key, ends: Ends, unit: int) -> tuple[int, ...]:
+def value_of(key: Key, ends: Ends, app: int, unit: int) -> tuple[int, ...]:
     """Return what connections with one *key* have in common: (1, 0, 0xCB007100) for 203.0.113.9 and a /24."""
     *_, remote_high, remote_low, local_port, _remote_port, v6 = ends
     if key.per is Per.ALL:
         return ()
-    if key.per is Per.UNIT:
-        return (unit,)
+    if key.per in (Per.APP, Per.UNIT):
+        return (app if key.per is Per.APP else unit,)
     if key.per is Per.TUPLE:
         return tuple(map(int, ends))
     size, bits = (128, key.prefix_v6) if v6 else (32, key.prefix_v4)
@@ -73,7 +74,7 @@ def found(flows: Map, wanted: Iterable[tuple[int, Key, tuple[int, ...]]]) -> Ite
     values = {(number, value) for number, _, value in wanted}
     for one in connections(flows, sum(1 << number for number in keys)):
         if any(
-            one.counted >> number & 1 and (number, value_of(key, one.ends, one.unit)) in values
+            one.counted >> number & 1 and (number, value_of(key, one.ends, one.app, one.unit)) in values
             for number, key in keys.items()
         ):
             yield one.cookie, one.reset

@@ -227,7 +227,9 @@ class Session:
                 self._destroy([(one.connection.cookie, one.connection.reset)])
             if one.ends_others:
                 key = one.limit.key
-                wanted.append((one.number, key, value_of(key, one.connection.ends, one.connection.unit)))
+                wanted.append(
+                    (one.number, key, value_of(key, one.connection.ends, one.connection.app, one.connection.unit))
+                )
         if wanted:
             self._destroy(found(self.programs.flows, wanted))
         self._destroy(drained(self.programs.resets))

@@ -60,3 +60,32 @@ response = "refuse"
             report(errors)
         """)  # fmt: skip
     assert report == [[0, errno.ECONNREFUSED]]
+
+
+def test_with_reset_an_application_past_its_limit_loses_its_connections(place: Scene) -> None:
+    text = """
+[[filter]]
+name = "no more than 2"
+layer = "ALE_AUTH_CONNECT"
+action = "block"
+limit = { per = "app", concurrent = 2 }
+response = "reset"
+"""
+    with place.guarded(text):
+        report = run_in(place.here, place.group, """
+            held, errors = [], []
+            for _ in range(3):
+                one = socket.socket()
+                held.append(one)
+                errors.append(one.connect_ex(("127.0.0.1", 8080)))
+            time.sleep(0.5)
+            ended = 0
+            for one in held[:2]:
+                try:
+                    one.sendall(b"?\\n")
+                    one.recv(8)
+                except OSError:
+                    ended += 1
+            report(errors, ended)
+        """)  # fmt: skip
+    assert report == [[0, 0, errno.EPERM], 2]

@@ -192,9 +192,9 @@ struct lg_record {
 	__u64 flow;
 	__u64 filter; /* DROP: where in the kernel */
 	__u64 netns;
-	__u64 exe_ino; /* LIMIT: when the ban ends, ns */
+	__u64 exe_ino;
 	__u64 cgroup;
-	__u64 counted; /* bit per limit: what counts it, if it is permitted */
+	__u64 counted; /* bit per limit: what counts it, if it is permitted; LIMIT: when the ban ends, ns */
 	__u64 address[4]; /* local high, local low, remote high, remote low */
 	__u32 scalar[10];
 	__u32 known; /* bit per field: what the layer has and the hook knows */

@@ -328,7 +328,7 @@ static __always_inline void tell_limit(const struct lg_record *r, __u64 filter, 
 	told->action = action;
 	told->seq = count;
 	told->length = limit;
-	told->exe_ino = until;
+	told->counted = until;
 	told->time = bpf_ktime_get_ns();
 	bpf_ringbuf_submit(told, 0);
 }
