@@ -6,6 +6,7 @@ figure is a SYN's time beyond that with nothing attached, taken in turns, the me
 (tcp_syncookies = 2): then a permitted SYN costs the kernel the same whatever came before.
 
     ours      a limit over the source's address: half-open (permitted: never past, dropped: a limit of 1 new for all)
+    ports     a limit of 255 ports an address: each of the sources is remembered with what it tried
     ct count  nft: add @set { ip saddr ct count over N } drop; conntrack comes with it
     limit     nft: update @set { ip saddr limit rate over N/second } drop
 
@@ -268,6 +269,7 @@ def _costs(stage: _Stage, rounds: int, syns: int) -> tuple[tuple[Cost, ...], flo
         "layergate, empty policy": lambda: stage.guard(Policy()),
         "layergate +": lambda: stage.guard(_policy('per = "remote_address", half_open = 1000000')),
         "layergate -": lambda: stage.guard(_policy('per = "all", new = 1, over = "1h"')),
+        "ports": lambda: stage.guard(_policy('per = "remote_address", ports = 255, over = "1m"')),
         "nft ct count +": lambda: stage.nft(_nft("ct state new add @seen { ip saddr ct count over 1000000 }")),
         "nft ct count -": lambda: stage.nft(_nft("ct state new add @seen { ip saddr ct count over 0 }")),
         "nft limit +": lambda: stage.nft(_nft("update @seen { ip saddr limit rate over 1000000/second }")),
@@ -286,6 +288,7 @@ def _costs(stage: _Stage, rounds: int, syns: int) -> tuple[tuple[Cost, ...], flo
     names = ("layergate", "nft ct count", "nft limit")
     return (
         Cost("layergate, empty policy", median["layergate, empty policy"], None),
+        Cost("layergate, ports", median["ports"], None),
         *(Cost(name, median[f"{name} +"], median[f"{name} -"]) for name in names),
     ), statistics.median(floors)
 

@@ -9,7 +9,8 @@ from ipaddress import ip_address
 import pytest
 
 from layergate.ale import Change, Counter, Crossing
-from layergate.ale.counting import GIVE_UP_S, OTHERS_MAX
+from layergate.ale.counting import GIVE_UP_S
+from layergate.ale.tallies import OTHERS_MAX
 from layergate.engine import classify, in_order
 from layergate.model import Action, DataType, Filter, Indication, Layer, Policy, Sublayer, Value, Verdict, layer_named
 from layergate.model.limits import Ban, Counted, Key, Limit, Per
@@ -210,7 +211,7 @@ def test_what_one_source_tries_is_kept_only_as_far_as_it_shows_that_it_is_past()
 
 
 def test_of_bans_the_oldest_is_forgotten_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layergate.ale.counting.OTHERS_MAX", 3)
+    monkeypatch.setattr("layergate.ale.tallies.OTHERS_MAX", 3)
     host = Host(Limit(ADDRESS, Counted.NEW, 0, 1000, ban=Ban(60_000)))
     for number in range(1, 6):
         assert not host.opens(f"10.0.0.{number}", number, number)

@@ -31,20 +31,19 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from layergate.ale.keys import Ident, ident_of, words
 from layergate.ale.living import Progress
+from layergate.ale.tallies import MS_PER_S, Tallies, Tally, next_ban, note, share
 from layergate.model import Action, Filter, Indication
-from layergate.model.limits import Counted, Key, Limit, Standing
+from layergate.model.limits import Counted, Limit, Standing
 
 GIVE_UP_S: Final = 63.0  # five SYN-ACKs that nobody answers: 1 + 2 + 4 + 8 + 16 + 32
-OTHERS_MAX: Final = 32_768
 _TRIED: Final = {Counted.PORTS: ("IP_LOCAL_PORT",), Counted.REMOTES: ("IP_REMOTE_ADDRESS", "IP_REMOTE_PORT")}
-_MS_PER_S: Final = 1000
 
 LimitId = tuple[str, Limit]
 
@@ -80,86 +79,13 @@ class Crossing:
 
 
 @dataclass(slots=True)
-class _Ban:
-    """From *began* until *until*, the caller's seconds; *repeats*: how many bans came before that still count."""
-
-    began: float
-    until: float
-    repeats: int = 0
-
-    @property
-    def forgotten_at(self) -> float:
-        """When it makes nobody a repeater any more."""
-        return self.until + (self.until - self.began)
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What is known of one key of one limit. *half_open*: by flow, when it was admitted; the oldest first."""
-
-    half_open: dict[Hashable, float] = field(default_factory=dict)
-    established: set[Hashable] = field(default_factory=set)
-    times: deque[float] = field(default_factory=deque)
-    tried: OrderedDict[Hashable, float] = field(default_factory=OrderedDict)
-    is_past: bool = False
-
-    @property
-    def connections(self) -> int:
-        return len(self.half_open) + len(self.established)
-
-
-@dataclass(slots=True)
-class _Counts:
-    """All that one limit counts: *live* keys have a connection; *shares*: by fair key, how many they hold."""
-
-    filter: Filter
-    limit: Limit
-    live: dict[Ident, _Tally] = field(default_factory=dict)
-    others: OrderedDict[Ident, _Tally] = field(default_factory=OrderedDict)
-    bans: dict[Ident, _Ban] = field(default_factory=dict)
-    shares: dict[Ident, int] = field(default_factory=dict)
-
-    def tally(self, ident: Ident) -> _Tally:
-        """Return the tally of *ident*, a new one where nothing is known of it."""
-        found = self.live.get(ident)
-        if found is not None:
-            return found
-        found = self.others.get(ident)
-        if found is None:
-            found = self.others[ident] = _Tally()
-            if len(self.others) > OTHERS_MAX:
-                self.others.popitem(last=False)
-        else:
-            self.others.move_to_end(ident)
-        return found
-
-    def ban(self, ident: Ident, ban: _Ban) -> _Ban:
-        """Keep *ban*; where there are too many the oldest is forgotten."""
-        self.bans.pop(ident, None)
-        self.bans[ident] = ban
-        if len(self.bans) > OTHERS_MAX:
-            del self.bans[next(iter(self.bans))]
-        return ban
-
-    def settle(self, ident: Ident, tally: _Tally) -> None:
-        """Put *tally* where it belongs: among those with a connection, or among the others."""
-        if tally.connections:
-            self.others.pop(ident, None)
-            self.live[ident] = tally
-        elif self.live.pop(ident, None) is not None:
-            self.others[ident] = tally
-            if len(self.others) > OTHERS_MAX:
-                self.others.popitem(last=False)
-
-
-@dataclass(slots=True)
 class _Asked:
     """A limit that was asked when a flow was admitted, and the flow's key there; what the flow has done since.
 
     *odd*: when it did what is not normal. *past*: since when it is past the limit by what it does.
     """
 
-    counts: _Counts
+    counts: Tallies
     ident: Ident
     progress: Progress = field(default_factory=Progress)
     odd: deque[float] = field(default_factory=deque)
@@ -172,7 +98,7 @@ class _Connection:
 
     admitted: float
     asked: list[_Asked] = field(default_factory=list)
-    held: list[tuple[_Counts, Ident, Ident | None]] = field(default_factory=list)
+    held: list[tuple[Tallies, Ident, Ident | None]] = field(default_factory=list)
     is_established: bool = False
 
 
@@ -184,10 +110,10 @@ class Counter:
 
     def __init__(self, tell: Callable[[Crossing], None] | None = None) -> None:
         self._tell = tell
-        self._counts: dict[LimitId, _Counts] = {}
+        self._counts: dict[LimitId, Tallies] = {}
         self._flows: dict[Hashable, _Connection] = {}
         self._admitted: deque[tuple[float, Hashable]] = deque()
-        self._due: list[tuple[float, int, _Counts, Ident]] = []  # a heap: when a ban ends, and when it is forgotten
+        self._due: list[tuple[float, int, Tallies, Ident]] = []  # a heap: when a ban ends, and when it is forgotten
         self._pushed = 0
 
     def asking(self, flow: Hashable, now: float, *, nobody: bool = False) -> Asking:
@@ -252,16 +178,16 @@ class Counter:
         connection = self._flows.get(flow)
         found = []
         for one in connection.asked if connection else ():
-            limit, over = one.counts.limit, one.counts.limit.over_ms / _MS_PER_S
+            limit, over = one.counts.limit, one.counts.limit.over_ms / MS_PER_S
             if limit.counted is not Counted.ABNORMAL:
                 continue
-            count = _note(one.odd, now, over, limit.count + 1)
+            count = note(one.odd, now, over, limit.count + 1)
             if count <= limit.count or (one.past is not None and now - one.past < over):
                 continue
             one.past, allowed = now, limit.count
             if limit.connections:
                 tally = one.counts.tally(one.ident)
-                count, allowed = _note(tally.times, now, over, limit.connections + 1), limit.connections
+                count, allowed = note(tally.times, now, over, limit.connections + 1), limit.connections
             if count > allowed:
                 self._crossed(one, count, allowed, now)
                 found.append(one.counts.filter)
@@ -278,7 +204,7 @@ class Counter:
         own = next((one for one in connection.asked if one.counts is counts), None) if connection else None
         return self._sharing(counts, own.ident) if own is not None else []
 
-    def _sharing(self, counts: _Counts, ident: Ident) -> list[Hashable]:
+    def _sharing(self, counts: Tallies, ident: Ident) -> list[Hashable]:
         return [
             flow
             for flow, connection in self._flows.items()
@@ -325,7 +251,7 @@ class Counter:
         if limit.ban is None or limit.monitor:
             self._say(Crossing(Change.PAST, counts.filter, name, count, allowed, now))
             return
-        ban = counts.ban(one.ident, _next_ban(limit, counts.bans.get(one.ident), now))
+        ban = counts.ban(one.ident, next_ban(limit, counts.bans.get(one.ident), now))
         self._push(ban.until, counts, one.ident)
         self._say(Crossing(Change.BANNED, counts.filter, name, count, allowed, now, ban.until))
 
@@ -343,18 +269,18 @@ class Counter:
         ident = ident_of(limit.key, indication.values)
         tally = counts.tally(ident)
         if nobody and limit.counted is Counted.CLOSED:
-            _note(tally.times, now, limit.over_ms / _MS_PER_S, limit.count + 1)
+            note(tally.times, now, limit.over_ms / MS_PER_S, limit.count + 1)
         count, allowed = self._count(counts, tally, indication, flow, now), limit.threshold
         if limit.fair is not None and count > allowed:
             held = self._flows[flow].held if flow in self._flows else ()
             is_known = any(one is counts for one, _, _ in held)
-            count, allowed = _share(counts, limit.fair, indication, is_known=is_known)
+            count, allowed = share(counts, limit.fair, indication, is_known=is_known)
         ban = counts.bans.get(ident)
         is_banned = ban is not None and now < ban.until
         is_past = count > allowed
         name = words(limit.key, ident)
         if is_past and not is_banned and limit.ban is not None and not limit.monitor:
-            ban = counts.ban(ident, _next_ban(limit, ban, now))
+            ban = counts.ban(ident, next_ban(limit, ban, now))
             is_banned = True
             self._push(ban.until, counts, ident)
             self._say(Crossing(Change.BANNED, item, name, count, allowed, now, ban.until))
@@ -372,7 +298,7 @@ class Counter:
         ident = ident_of(limit.key, indication.values)
         tally = counts.tally(ident)
         if limit.counted is Counted.NEW:
-            _note(tally.times, now, limit.over_ms / _MS_PER_S, limit.count + 1)
+            note(tally.times, now, limit.over_ms / MS_PER_S, limit.count + 1)
         connection = self._flows.get(flow)
         if connection is None:
             connection = self._flows[flow] = _Connection(now)
@@ -393,9 +319,9 @@ class Counter:
             counts.shares[fair] = counts.shares.get(fair, 0) + 1
         counts.settle(ident, tally)
 
-    def _count(self, counts: _Counts, tally: _Tally, indication: Indication, flow: Hashable, now: float) -> int:
+    def _count(self, counts: Tallies, tally: Tally, indication: Indication, flow: Hashable, now: float) -> int:
         limit = counts.limit
-        since = now - limit.over_ms / _MS_PER_S
+        since = now - limit.over_ms / MS_PER_S
         if limit.counted in (Counted.CONCURRENT, Counted.HALF_OPEN):
             known = flow in tally.half_open or flow in tally.established
             held = len(tally.half_open) if limit.counted is Counted.HALF_OPEN else tally.connections
@@ -411,15 +337,15 @@ class Counter:
             tally.times.popleft()
         return len(tally.times) + (limit.counted is Counted.NEW and not indication.reauthorize)
 
-    def _of(self, item: Filter) -> _Counts:
+    def _of(self, item: Filter) -> Tallies:
         assert item.limit is not None
         name = (item.name, item.limit)
         found = self._counts.get(name)
         if found is None:
-            found = self._counts[name] = _Counts(item, item.limit)
+            found = self._counts[name] = Tallies(item, item.limit)
         return found
 
-    def _push(self, due: float, counts: _Counts, ident: Ident) -> None:
+    def _push(self, due: float, counts: Tallies, ident: Ident) -> None:
         self._pushed += 1
         heapq.heappush(self._due, (due, self._pushed, counts, ident))
 
@@ -445,25 +371,3 @@ class Asking:
         if action is Action.PERMIT:
             for item, indication in self._asked:
                 self._counter.admit(item, indication, self._flow, self._now)
-
-
-def _note(times: deque[float], now: float, over_s: float, most: int) -> int:
-    """Add *now* to *times*, of which those within the period are kept, *most* at most; return how many there are."""
-    times.append(now)
-    while times[0] <= now - over_s or len(times) > most:
-        times.popleft()
-    return len(times)
-
-
-def _share(counts: _Counts, fair: Key, indication: Indication, *, is_known: bool) -> tuple[int, int]:
-    """Return how many connections the fair key holds, this one included, and its share of the total."""
-    own = counts.shares.get(ident_of(fair, indication.values), 0)
-    keys = len(counts.shares) + (not own)  # a key that has none yet is one more that shares
-    return own + (not is_known), counts.limit.count // keys
-
-
-def _next_ban(limit: Limit, before: _Ban | None, now: float) -> _Ban:
-    """Return the ban that begins *now*; *before*: the one before it, where it still counts."""
-    assert limit.ban is not None
-    repeats = before.repeats + 1 if before is not None and now < before.forgotten_at else 0
-    return _Ban(now, now + limit.ban.length_ms(repeats) / _MS_PER_S, repeats)

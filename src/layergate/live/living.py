@@ -19,6 +19,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,7 +32,7 @@ from layergate.kernel.netns import Namespace
 from layergate.live.limits import BANNED, PAST, Limited, words_of
 from layergate.live.resets import Connection
 from layergate.live.resets import connections as counted_by
-from layergate.model import Counted, Filter, Key, Limit, Per, Policy, Response
+from layergate.model import Counted, Filter, Key, Limit, NotSupportedError, Per, Policy, Response
 
 _LOOK_SHARE: Final = 20.0
 _NS: Final = 1_000_000_000
@@ -68,7 +69,7 @@ class Living:
     _told: set[tuple[int, int]] = field(default_factory=set)
 
     def look(self, policy: Policy, namespaces: Iterable[Namespace]) -> Iterator[Past]:
-        """Yield who is past a limit of *policy* now, if it is time to look. Raises NotSupportedError."""
+        """Yield who is past a limit of *policy* now, if it is time to look. A list that fails is had the next time."""
         now = time.monotonic_ns()
         if now < self._next_ns:
             return
@@ -79,8 +80,11 @@ class Living:
             and item.limit.counted in (Counted.SLOW, Counted.EMPTY)
             and (number := self.limits.number_of(item.id)) is not None
         }
+        received: Mapping[int, int] | None = None
         if asked:
-            received = _received(namespaces)
+            with suppress(NotSupportedError, OSError):
+                received = _received(namespaces)
+        if received is not None:
             seen = set()
             for one in counted_by(self.flows, sum(1 << number for number in asked)):
                 if one.cookie in received:

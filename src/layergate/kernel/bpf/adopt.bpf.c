@@ -69,7 +69,7 @@ __noinline int adopt(struct lg_packet *packet, struct lg_owner *owner, __u64 net
 	struct lg_flow *flow;
 	struct lg_held *held;
 	struct lg_side *own;
-	__u32 sender = side;
+	__u32 sender = side, fresh = 0;
 
 	if (!packet || !owner)
 		return 0;
@@ -77,6 +77,7 @@ __noinline int adopt(struct lg_packet *packet, struct lg_owner *owner, __u64 net
 	if (!flow) {
 		sender = side;
 		flow = new_flow(netns, packet, sender);
+		fresh = 1;
 	}
 	if (!flow)
 		return 0;
@@ -92,6 +93,8 @@ __noinline int adopt(struct lg_packet *packet, struct lg_owner *owner, __u64 net
 	if (!held)
 		return 0;
 	begin_packet(&held->r, packet, flow, sender, 0, netns, own->interface);
+	if (fresh)
+		show_flow(&held->r, owner);
 	reauthorize(&held->r, flow, owner, sender);
 	let_go(held);
 	return 0;
