@@ -33,6 +33,7 @@ _COUNTED: Final = {
     layout.COUNTED_REMOTES: "remotes",
     layout.COUNTED_ABNORMAL: "abnormal",
 }
+_LESS_THAN_NONE: Final = 1 << 31
 _TRIED: Final = (layout.COUNTED_PORTS, layout.COUNTED_REMOTES)
 
 
@@ -192,5 +193,5 @@ def _count(limit: tuple[int, ...], value: bytes, now: int) -> int:
     if limit[layout.LIMIT_COUNTED] == layout.COUNTED_HALF_OPEN:
         return half_open
     if limit[layout.LIMIT_COUNTED] == layout.COUNTED_CONCURRENT:
-        return established + half_open
+        return (established if established < _LESS_THAN_NONE else 0) + half_open
     return sum(part & 0xFFFFFFFF for part in parts if 0 <= current - (part >> 32) < layout.PARTS)

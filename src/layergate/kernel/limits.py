@@ -65,8 +65,8 @@ class Banned:
 class Limits:
     """The limits in the kernel."""
 
-    def __init__(self, limits: Map, rows: Map, live: Map, recent: Map, bans: Map) -> None:
-        self._limits, self._rows, self._live, self._recent, self._bans = limits, rows, live, recent, bans
+    def __init__(self, limits: Map, rows: Map, bans: Map) -> None:
+        self._limits, self._rows, self._bans = limits, rows, bans
         self._numbers: dict[int, int] = {}
         self._by_filter: dict[int, int] = {}
         self.filters: dict[int, Filter] = {}
@@ -81,8 +81,6 @@ class Limits:
         return cls(
             Map(fds["lg_limits"], 4, layout.LIMIT.size),
             Map(fds["lg_limit_rows"], 4, layout.LIMIT_ROW.size),
-            Map(fds["lg_live"], key, layout.COUNT.size),
-            Map(fds["lg_recent"], key, layout.COUNT.size),
             Map(fds["lg_bans"], key, layout.BAN.size),
         )
 
@@ -147,20 +145,6 @@ class Limits:
     def number_of(self, filter_id: int) -> int | None:
         """Return the number of the limit whose filter is *filter_id*, of either family; None where it has gone."""
         return self._by_filter.get(filter_id)
-
-    def counts(self) -> Iterator[tuple[int, bytes, int, int, int]]:
-        """Yield number, key (struct lg_count_key), established, half-open, and new within the period, of every key."""
-        now = time.monotonic_ns()
-        for counts in (self._live, self._recent):
-            for key, value in counts.items():
-                fields = layout.COUNT_KEY.unpack(key)
-                _, established, half_open, *parts = layout.COUNT.unpack(value)
-                number = fields[layout.COUNT_KEY_LIMIT]
-                item = self.filters.get(number)
-                part_ns = item.limit.over_ms * _MS // layout.PARTS if item is not None and item.limit else 0
-                current = now // part_ns if part_ns else 0
-                new = sum(part & 0xFFFFFFFF for part in parts if 0 <= current - (part >> 32) < layout.PARTS)
-                yield number, key, established, half_open, new if part_ns else 0
 
     def ban(self, key: bytes, seconds: float) -> None:
         """Ban *key* (struct lg_count_key, which names the limit) from now on."""

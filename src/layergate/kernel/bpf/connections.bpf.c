@@ -49,6 +49,7 @@ __noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, _
 	struct lg_turn now = turn_now(0);
 	struct lg_flow *flow;
 	struct lg_held *held;
+	__u32 sender = LG_CLIENT;
 
 	if (!packet)
 		return 1;
@@ -62,7 +63,18 @@ __noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, _
 			return 1;
 		}
 	}
+	/* Its SYN is about to be sent: in place of what had the tuple before. */
+	flow = find_flow(netns, packet, &sender);
+	if (flow && sender == LG_CLIENT && flow->side[1].counted) {
+		held = hold_record();
+		if (held) {
+			uncount_flow(&held->r, packet, flow, netns);
+			let_go(held);
+		}
+	}
+	packet->flags = SYN;
 	flow = new_flow(netns, packet, LG_CLIENT);
+	packet->flags = 0;
 	if (!flow)
 		return 1;
 	flow->side[0].cookie = cookie;

@@ -9,6 +9,7 @@
 
 #include "classify.h"
 
+#define EEXIST 17
 #define TCP 6
 #define STREAM_SOCKET 1 /* SOCK_STREAM; the kernel's own socket for RST and TIME_WAIT is raw */
 #define FIN 0x01
@@ -289,33 +290,33 @@ static __always_inline int any_flows(void)
 	return !control || control->flows;
 }
 
-/* A new flow between the packet's ends; `sender` is the side that sent it. */
+/* A flow between the packet's ends; `sender` is the side that sent it. A SYN begins a new one, in place of what had its
+ * tuple before. Anything else is of a connection that has lost its flow, or never had one: whoever comes first makes it,
+ * for two processors may be at it. */
 static __noinline struct lg_flow *new_flow(__u64 netns, const struct lg_packet *packet, __u32 sender)
 {
 	struct lg_flow_key key = {};
 	struct lg_control *control;
-	struct lg_flow *flow;
+	struct lg_flow fresh = {};
 	__u32 zero = 0, low;
+	long error;
 
 	if (!packet)
 		return 0;
 	control = bpf_map_lookup_elem(&lg_control, &zero);
-	flow = bpf_map_lookup_elem(&lg_no_flow, &zero);
-	if (!control || !flow)
+	if (!control)
 		return 0;
 	low = key_of(&key, netns, packet);
-	if (bpf_map_update_elem(&lg_flows, &key, flow, BPF_ANY)) {
+	fresh.id = __sync_fetch_and_add(&control->flows, 1) + 1;
+	fresh.changed = bpf_ktime_get_ns();
+	fresh.isn = packet->seq;
+	fresh.client_is_low = sender == LG_CLIENT ? low : !low;
+	error = bpf_map_update_elem(&lg_flows, &key, &fresh, (packet->flags & (SYN | ACK)) == SYN ? BPF_ANY : BPF_NOEXIST);
+	if (error && error != -EEXIST) {
 		count(LG_STAT_FLOWS_FULL);
 		return 0;
 	}
-	flow = bpf_map_lookup_elem(&lg_flows, &key);
-	if (!flow)
-		return 0;
-	flow->id = __sync_fetch_and_add(&control->flows, 1) + 1;
-	flow->changed = bpf_ktime_get_ns();
-	flow->isn = packet->seq;
-	flow->client_is_low = sender == LG_CLIENT ? low : !low;
-	return flow;
+	return bpf_map_lookup_elem(&lg_flows, &key);
 }
 
 /* Forget the flow of a packet that is kept out. */
@@ -361,6 +362,9 @@ static __always_inline void begin_packet(struct lg_record *r, const struct lg_pa
 	r->bits = (inbound ? LG_BIT_INBOUND : 0) | (packet->v6 ? LG_BIT_V6 : 0);
 }
 
+/* In lg_side.counted: the connection is counted as half-open. One word for both, so that each change is one step. */
+#define HALF_OPEN (1ULL << LG_LIMITS)
+
 /* Count the record's connection by what was asked of it and does not count it yet. */
 __noinline int admit(struct lg_record *r, struct lg_flow *flow, __u32 side, __u32 what)
 {
@@ -370,14 +374,10 @@ __noinline int admit(struct lg_record *r, struct lg_flow *flow, __u32 side, __u3
 	if (!r || !flow)
 		return 0;
 	own = side_of(flow, side);
-	fresh = r->counted & ~__sync_fetch_and_or(&own->counted, r->counted);
-	if (!fresh)
-		return 0;
 	own->app = r->exe_ino;
 	own->unit = r->cgroup;
-	if (what == LG_ADD_HALF_OPEN)
-		own->bits |= LG_SIDE_HALF_OPEN;
-	return count_all(r, fresh, what);
+	fresh = r->counted & ~__sync_fetch_and_or(&own->counted, r->counted | (what == LG_ADD_HALF_OPEN ? HALF_OPEN : 0));
+	return fresh ? count_all(r, fresh, what) : 0;
 }
 
 /* A counted connection was established, or has ended: `packet` is one that its local end would send. */
@@ -389,21 +389,18 @@ __noinline int recount(struct lg_record *r, struct lg_flow *flow, __u32 side, __
 	if (!r || !flow)
 		return 0;
 	own = side_of(flow, side);
-	counted = own->counted;
-	if (!counted)
-		return 0;
 	if (what == LG_OPEN) {
-		if (!(own->bits & LG_SIDE_HALF_OPEN))
+		counted = __sync_fetch_and_and(&own->counted, ~HALF_OPEN);
+		if (!(counted & HALF_OPEN))
 			return 0;
 	} else {
 		/* Whoever takes the bits takes the counts: once. */
 		counted = __sync_lock_test_and_set(&own->counted, 0);
-		what = own->bits & LG_SIDE_HALF_OPEN ? LG_END_HALF_OPEN : LG_END_ESTABLISHED;
+		what = counted & HALF_OPEN ? LG_END_HALF_OPEN : LG_END_ESTABLISHED;
 	}
-	own->bits &= ~LG_SIDE_HALF_OPEN;
 	r->exe_ino = own->app;
 	r->cgroup = own->unit;
-	return count_all(r, counted, what);
+	return count_all(r, counted & ~HALF_OPEN, what);
 }
 
 /* The server's side of a flow whose tuple begins anew with this SYN is counted no more. */

@@ -120,7 +120,6 @@
 #define LG_SIDE_HAS_SOCKET 128
 #define LG_SIDE_ASKED 256
 #define LG_SIDE_TIME_WAIT 512
-#define LG_SIDE_HALF_OPEN 1024
 
 /* What is known of a side's stream. */
 #define LG_STREAM_OUT_KNOWN 1
@@ -130,7 +129,7 @@
 #define LG_STREAM_FIN 16
 
 /* Limits: of all layers; of one layer, as many as a word has bits; the parts of a sliding period. */
-#define LG_LIMITS 64
+#define LG_LIMITS 63
 #define LG_LIMITS_OF_LAYER 32
 #define LG_LIMIT_ROWS 6336
 #define LG_PARTS 64
@@ -325,7 +324,8 @@ struct lg_address {
 struct lg_side {
 	__u64 cookie;
 	__u64 filter; /* that authorised the flow, or blocked it */
-	__u64 counted; /* bit per limit that counts this connection: what was added is taken away, whatever the policy is by then */
+	__u64 counted; /* bit per limit that counts this connection: what was added is taken away, whatever the policy is by then;
+			* the highest: as half-open */
 	__u64 app;
 	__u64 unit;
 	__u32 ale_version;
@@ -389,7 +389,7 @@ struct lg_count_key {
 /* What a key counts. A part: which one of the period (high 32 bits, a running number), how many (low 32). */
 struct lg_count {
 	__u64 told; /* when it was last told that it is past, ns */
-	__u32 established;
+	__u32 established; /* less than none where an end overtakes its begin */
 	__u32 half_open;
 	__u64 part[64];
 };

@@ -63,7 +63,7 @@ struct lg_scratch {
 	struct lg_ban ban;
 };
 
-#define LG_SCRATCHES 4
+#define LG_SCRATCHES 8
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -71,6 +71,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct lg_scratch);
 } lg_scratches SEC(".maps");
+
+static __always_inline void count_fault(void)
+{
+	__u32 what = LG_STAT_TABLE_FAULT;
+	__u64 *value = bpf_map_lookup_elem(&lg_stats, &what);
+
+	if (value)
+		*value += 1;
+}
 
 static __always_inline struct lg_scratch *take_scratch(void)
 {
@@ -86,6 +95,7 @@ static __always_inline struct lg_scratch *take_scratch(void)
 			return scratch;
 		}
 	}
+	count_fault();
 	return 0;
 }
 
@@ -220,12 +230,22 @@ static __always_inline struct lg_count *keep(const struct lg_count_key *key)
 #pragma clang loop unroll(disable)
 		for (int place = 0; place < LG_PARTS; place++)
 			live->part[place] = recent->part[place];
-		__sync_fetch_and_add(&live->half_open, recent->half_open);
+		/* Two processors may be at it: what is taken here, is brought there once. */
+		__sync_fetch_and_add(&live->half_open, __sync_lock_test_and_set(&recent->half_open, 0));
 		bpf_map_delete_elem(&lg_recent, key);
 	}
 	return live;
 }
 
+/* How many connections the key has. */
+static __always_inline __u32 connections_of(const struct lg_count *count)
+{
+	__s32 established = count->established;
+
+	return (established > 0 ? established : 0) + count->half_open;
+}
+
+/* One less, where there is one: of half-open ones, some may have been forgotten. */
 static __always_inline int take_one(__u32 *number)
 {
 	__u32 before = __sync_fetch_and_add(number, -1);
@@ -258,7 +278,8 @@ static __always_inline void change(struct lg_limit *limit, const struct lg_count
 		count = find_count(key);
 		if (!count)
 			return;
-		before = take_one(what == LG_END_HALF_OPEN ? &count->half_open : &count->established);
+		before = what == LG_END_HALF_OPEN ? take_one(&count->half_open) :
+						    __sync_fetch_and_add(&count->established, -1);
 		if (key->fair && before == 1 && !count->established && !count->half_open)
 			take_one(&limit->keys);
 		return;
@@ -448,7 +469,7 @@ static __always_inline __u64 *find_out(const struct lg_record *r, const struct l
 		if (counted == LG_COUNTED_HALF_OPEN)
 			scratch->found = count->half_open;
 		else if (counted == LG_COUNTED_CONCURRENT)
-			scratch->found = count->established + count->half_open;
+			scratch->found = connections_of(count);
 		else
 			scratch->found = limit->part_ns ? within(count, part) : 0;
 	}
@@ -494,7 +515,7 @@ static __always_inline void judge_with(struct lg_record *r, struct lg_limit_row 
 		key_for(&scratch->key, limit, row->limit, &scratch->ends, 1);
 		count = find_count(&scratch->key);
 		told = count ? &count->told : 0;
-		scratch->found = count ? count->established + count->half_open : 0;
+		scratch->found = count ? connections_of(count) : 0;
 		/* A key that has none yet is one more that shares. */
 		keys += !scratch->found;
 		scratch->found += !(r->bits & LG_BIT_REAUTHORIZE);

@@ -97,14 +97,6 @@ struct {
 	__type(value, struct lg_flow);
 } lg_flows SEC(".maps");
 
-/* What a flow is when it begins: nothing but zeros, too many for the stack. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct lg_flow);
-} lg_no_flow SEC(".maps");
-
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);

@@ -273,7 +273,7 @@ __noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct 
 	if (packet->flags & RST) {
 		note_abnormal(r, flow, side);
 		/* A request has no socket whose end would be told. */
-		if (own->bits & LG_SIDE_HALF_OPEN)
+		if (own->counted & HALF_OPEN)
 			recount(r, flow, side, LG_END_HALF_OPEN);
 		return 1;
 	}

@@ -59,7 +59,7 @@ static long sweep_flow(void *map, struct lg_flow_key *key, struct lg_flow *flow,
 	sweep->asked.flows++;
 	/* A handshake of which the kernel knows nothing any more: given up, or answered by a cookie. If its last segment
 	 * comes all the same, the flow begins then, and is counted as one that was there before. */
-	if (server->bits & LG_SIDE_HALF_OPEN && age > sweep->asked.asking_ns) {
+	if (server->counted & HALF_OPEN && age > sweep->asked.asking_ns) {
 		seen = bpf_map_lookup_elem(&lg_requests, &copy);
 		if (!seen || *seen != sweep->asked.round) {
 			end_side(&copy, flow, LG_SERVER);
@@ -81,16 +81,28 @@ static long sweep_flow(void *map, struct lg_flow_key *key, struct lg_flow *flow,
 	return 0;
 }
 
-/* A key whose last connection has ended lives on among those that may be evicted. */
+/* A key whose last connection has ended lives on among those that may be evicted. What was counted of it meanwhile, by
+ * another processor, is brought after. */
 static long sweep_key(void *map, struct lg_count_key *key, struct lg_count *count, struct sweep *sweep)
 {
 	struct lg_count_key copy = *key;
+	__u32 established, half_open;
+	struct lg_count *live;
 
 	sweep->asked.keys++;
 	if (count->established || count->half_open)
 		return 0;
 	bpf_map_update_elem(&lg_recent, &copy, count, BPF_ANY);
 	bpf_map_delete_elem(&lg_live, &copy);
+	established = __sync_lock_test_and_set(&count->established, 0);
+	half_open = __sync_lock_test_and_set(&count->half_open, 0);
+	if (!established && !half_open)
+		return 0;
+	live = keep(&copy);
+	if (live) {
+		__sync_fetch_and_add(&live->established, established);
+		__sync_fetch_and_add(&live->half_open, half_open);
+	}
 	return 0;
 }
 
