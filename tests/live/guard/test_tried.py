@@ -178,8 +178,24 @@ report([reset("10.79.7.1") for _ in range(8)], [reset("10.79.7.2") for _ in rang
     assert (told["key"], told["count"], told["limit"]) == ("10.79.7.1", 5, 4)
 
 
-@pytest.mark.parametrize("source", ["10.79.8.1"])
-def test_a_syn_past_its_limit_is_refused_at_once(place: Scene, source: str) -> None:
+def test_a_syn_past_its_limit_is_refused_at_once_over_both_families(place: Scene) -> None:
+    text = ANY.format(limit='per = "remote_address", concurrent = 1', beside='response = "refuse"')
+    with place.guarded(text):
+        report = run_in(place.here, place.group, """
+            found = []
+            for family, address in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")):
+                with socket.create_server((address, 8081), family=family):
+                    held = [socket.socket(family), socket.socket(family)]
+                    for one in held:
+                        one.settimeout(0.5)  # sooner than its SYN is sent again
+                        found.append(one.connect_ex((address, 8081)))
+            report(found)
+        """)  # fmt: skip
+    assert report == [[0, errno.ECONNREFUSED] * 2]
+
+
+def test_who_is_refused_can_come_again_when_there_is_room(place: Scene) -> None:
+    source = "10.79.8.1"
     with place.guarded(policy('per = "remote_address", concurrent = 2', 'response = "refuse"')):
         report = place.run(f"""{OPENS}{TRIES}
 held = opened(2, "{source}")
