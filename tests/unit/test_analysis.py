@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,10 @@ from layergate.analysis import Severity, findings
 from layergate.engine.regions import Region, covers, disjoint, region
 from layergate.kernel.hooks import HOOKS
 from layergate.model import Action, Condition, DataType, Filter, MatchType, Policy, Sublayer, Value, layer_named
+from layergate.model.limits import Ban, Counted, Key, Limit, Per, Response
 from layergate.policyfile import TableResolver, load_text
+
+FAIR = Limit(Key(Per.ALL), Counted.CONCURRENT, 9, fair=Key(Per.REMOTE_ADDRESS))
 
 
 def found(text: str) -> list[tuple[str, str, str, int]]:
@@ -162,6 +166,24 @@ def test_a_test_that_the_kernel_cannot_make() -> None:
     (finding,) = findings(Policy((Sublayer("s", 1),), (item,)), HOOKS)
     assert (finding.id, finding.severity, finding.line) == ("match-unsupported", Severity.ERROR, 3)
     assert finding.object == "filter 'a' at ALE_AUTH_CONNECT_V4"
+
+
+@pytest.mark.parametrize(
+    "limit, cause",
+    [
+        (Limit(Key(Per.REMOTE_ADDRESS), Counted.PORTS, 255, 1000), ""),
+        (Limit(Key(Per.REMOTE_ADDRESS), Counted.PORTS, 256, 1000), "remembers 256 ports of one key"),
+        (Limit(Key(Per.APP), Counted.REMOTES, 1000, 1000), "remembers 256 remotes of one key"),
+        (FAIR, ""),
+        (replace(FAIR, response=Response.RESET), "a fair share can't reset"),
+        (replace(FAIR, ban=Ban(1000)), "a fair share can't ban"),
+    ],
+)
+def test_a_limit_that_the_kernel_cannot_judge(limit: Limit, cause: str) -> None:
+    item = Filter(1, "a", layer_named("ALE_AUTH_CONNECT_V4"), "s", Action.BLOCK, line=3, limit=limit)
+    told = findings(Policy((Sublayer("s", 1),), (item,)), HOOKS)
+    assert [(one.id, one.severity) for one in told] == [("limit-unsupported", Severity.ERROR)] * bool(cause)
+    assert all(cause in one.cause for one in told)
 
 
 def test_a_filter_that_nothing_can_meet_is_named() -> None:

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from layergate.analysis.finding import Found, Severity, found
 from layergate.engine.matching import groups, matches
 from layergate.model import Action, Condition, DataType, Filter, MatchType, Value
+from layergate.model.limits import Limit
 from layergate.model.lines import TOKENS
 
 _TEXTS: Final = (DataType.BYTE_BLOB, DataType.SID, *TOKENS)
@@ -45,6 +46,9 @@ class HookRow(Protocol):
     def protocols(self) -> tuple[int, ...]:
         """The IP protocols that it shows."""
 
+    def limit_problem(self, limit: Limit) -> tuple[str, str] | None:
+        """Return why it can't judge *limit*, or not answer as it says, and a remedy."""
+
 
 def unenforced(item: Filter, rows: Mapping[str, HookRow]) -> Iterator[Found]:
     """Yield why Linux can't enforce *item*; *rows* are the hooks by layer."""
@@ -71,6 +75,9 @@ def unenforced(item: Filter, rows: Mapping[str, HookRow]) -> Iterator[Found]:
             f"{row.hook} shows TCP only: this filter never decides, and other protocols pass untouched",
             'protocol = "tcp", or leave it out',
         )  # fmt: skip
+    problem = row.limit_problem(item.limit) if item.limit is not None else None
+    if problem is not None:
+        yield found(item, "limit-unsupported", Severity.ERROR, f"a limit on {item.limit}", *problem)
     for name, run in groups(item.conditions):
         if name not in row.fields:
             why = f": {row.unknown}" if row.unknown else ""

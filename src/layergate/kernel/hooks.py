@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from layergate.kernel import layout_generated as layout
+from layergate.model.limits import Counted, Limit, Response
+
 _OWNER: Final = ("ALE_APP_ID", "ALE_USER_ID", "ALE_PACKAGE_ID")
 _LOCAL: Final = ("IP_LOCAL_ADDRESS", "IP_LOCAL_PORT")
 _REMOTE: Final = ("IP_REMOTE_ADDRESS", "IP_REMOTE_PORT")
@@ -35,6 +38,18 @@ class Hook:
     unknown: str = ""
     refuses_block: bool = False
     protocols: tuple[int, ...] = (_TCP,)
+
+    @staticmethod
+    def limit_problem(limit: Limit) -> tuple[str, str] | None:
+        """Return why the programs can't count as much as *limit* does, or not answer as it says, and a remedy."""
+        if limit.counted in (Counted.PORTS, Counted.REMOTES) and limit.count >= layout.THINGS:
+            found = f"the kernel remembers {layout.THINGS} {limit.counted} of one key, and the limit is {limit.count:,}"
+            return found, f"a limit of {layout.THINGS - 1} at most"
+        if limit.response is Response.RESET and limit.fair is not None:
+            return "a fair share can't reset: who is past it depends on the others", 'response = "drop"'
+        if limit.fair is not None and limit.ban is not None:
+            return "a fair share can't ban: who is past it depends on the others", "leave out the ban"
+        return None
 
 
 _UNBOUND: Final = "at connect a socket that was not bound has no local address and port yet"

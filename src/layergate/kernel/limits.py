@@ -25,7 +25,7 @@ from typing import Final
 from layergate.compile import Compiled, Op, Table
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.maps import Map
-from layergate.model import Ban, Counted, Filter, Key, Limit, NotSupportedError, Per, Response
+from layergate.model import Ban, Counted, Filter, Key, NotSupportedError, Per
 
 _NUMBER: Final = Struct("<I")
 _MS: Final = 1_000_000
@@ -222,23 +222,3 @@ def _packed(item: Filter, identity: int, keys: int) -> bytes:
 
 def _prefixes(key: Key) -> tuple[int, int]:
     return key.prefix_v4, key.prefix_v6
-
-
-def require_limit(item: Filter, limit: Limit) -> None:
-    """Raise NotSupportedError where the kernel's programs can't count as much as *limit* does, or answer as it says."""
-    if limit.counted in (Counted.PORTS, Counted.REMOTES) and limit.count >= layout.THINGS:
-        raise NotSupportedError(
-            f"filter '{item.name}'",
-            f"the kernel remembers {layout.THINGS} {limit.counted} of one key, and the limit is {limit.count:,}",
-            f"a limit of {layout.THINGS - 1} at most",
-        )
-    if limit.response is Response.RESET and limit.fair is not None:
-        raise NotSupportedError(
-            f"filter '{item.name}'",
-            "a fair share can't reset: who is past it depends on the others",
-            'response = "drop"',
-        )
-    if limit.fair is not None and limit.ban is not None:
-        raise NotSupportedError(
-            f"filter '{item.name}'", "a fair share can't ban: who is past it depends on the others", "leave out the ban"
-        )

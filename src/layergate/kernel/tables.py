@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from layergate.compile import KERNEL_FIELDS
 from layergate.kernel import layout_generated as layout
-from layergate.kernel.limits import Limits, require_limit, with_places
+from layergate.kernel.hooks import Hook
+from layergate.kernel.limits import Limits, with_places
 from layergate.kernel.maps import Map, make_array, update_array, update_batch
 from layergate.model import Counted, NotSupportedError
 
@@ -160,8 +161,9 @@ def require(compiled: Compiled) -> None:
         layer = table.layer.short
         items = (*table.filters, *(one.filter for one in table.removed))
         for item in items:
-            if item.limit is not None:
-                require_limit(item, item.limit)
+            problem = Hook.limit_problem(item.limit) if item.limit is not None else None
+            if problem is not None:
+                raise NotSupportedError(f"filter '{item.name}'", *problem)
         # What its filters test and ask, the table knows as a whole: they are looked at where something is amiss.
         if table.has_callouts or table.layout.predicates or not table.layout.slots.keys() <= _FIELDS.keys():
             for item in items:
