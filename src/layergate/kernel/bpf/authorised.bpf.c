@@ -12,16 +12,6 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct bpf_iter__bpf_sk_storage_map {
-	struct bpf_iter_meta *meta;
-	struct sock *sk;
-	void *value;
-};
-
-#pragma clang attribute pop
-
 SEC("iter/bpf_sk_storage_map")
 int lg_authorised(struct bpf_iter__bpf_sk_storage_map *ctx)
 {

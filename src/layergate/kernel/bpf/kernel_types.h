@@ -133,6 +133,12 @@ struct bpf_iter__task_file {
 	struct file *file;
 };
 
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	struct sock *sk;
+	void *value;
+};
+
 enum skb_drop_reason {
 	SKB_DROP_REASON_SOCKET_FILTER = 1,
 	SKB_DROP_REASON_BPF_CGROUP_EGRESS = 2,

@@ -209,6 +209,14 @@ static __always_inline struct lg_count *find_count(const struct lg_count_key *ke
 	return count ? count : bpf_map_lookup_elem(&lg_recent, key);
 }
 
+/* The count of a key, which need not have a connection. */
+static __always_inline struct lg_count *recent_count(const struct lg_count_key *key)
+{
+	struct lg_count *count = find_count(key);
+
+	return count ? count : make_count(&lg_recent, key);
+}
+
 /* The key has an established connection from now on: what was counted of it moves to where nothing is evicted. */
 static __always_inline struct lg_count *keep(const struct lg_count_key *key)
 {
@@ -268,9 +276,7 @@ static __always_inline void change(struct lg_limit *limit, const struct lg_count
 		if (what == LG_OPEN)
 			before += take_one(&count->half_open);
 	} else if (what == LG_ADD_HALF_OPEN) {
-		count = find_count(key);
-		if (!count)
-			count = make_count(&lg_recent, key);
+		count = recent_count(key);
 		if (!count)
 			return;
 		before = __sync_fetch_and_add(&count->half_open, 1) + count->established;
@@ -592,9 +598,7 @@ __noinline int count_abnormal(struct lg_record *r, __u32 number)
 	__builtin_memcpy(scratch->key.address, r->address, sizeof(scratch->key.address));
 	scratch->key.local_port = scratch->ends.local_port;
 	scratch->key.remote_port = scratch->ends.remote_port;
-	count = find_count(&scratch->key);
-	if (!count)
-		count = make_count(&lg_recent, &scratch->key);
+	count = recent_count(&scratch->key);
 	if (!count)
 		goto out;
 	add_to_part(count, part);
@@ -608,9 +612,7 @@ __noinline int count_abnormal(struct lg_record *r, __u32 number)
 	__builtin_memset(&scratch->key, 0, sizeof(scratch->key));
 	key_for(&scratch->key, limit, number, &scratch->ends, 0);
 	if (limit->connections) {
-		count = find_count(&scratch->key);
-		if (!count)
-			count = make_count(&lg_recent, &scratch->key);
+		count = recent_count(&scratch->key);
 		if (!count)
 			goto out;
 		add_to_part(count, part);
