@@ -191,7 +191,12 @@ def _count(limit: tuple[int, ...], value: bytes, now: int) -> int:
     counts: tuple[int, ...] = layout.COUNT.unpack(value)
     _, established, half_open, *parts = counts
     if limit[layout.LIMIT_COUNTED] == layout.COUNTED_HALF_OPEN:
-        return half_open
+        return _at_least_none(half_open)
     if limit[layout.LIMIT_COUNTED] == layout.COUNTED_CONCURRENT:
-        return (established if established < _LESS_THAN_NONE else 0) + half_open
+        return _at_least_none(established) + _at_least_none(half_open)
     return sum(part & 0xFFFFFFFF for part in parts if 0 <= current - (part >> 32) < layout.PARTS)
+
+
+def _at_least_none(number: int) -> int:
+    """Return a number that may be less than none for a moment, as the programs take it."""
+    return number if number < _LESS_THAN_NONE else 0

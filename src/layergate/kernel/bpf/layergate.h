@@ -389,7 +389,7 @@ struct lg_count_key {
 /* What a key counts. A part: which one of the period (high 32 bits, a running number), how many (low 32). */
 struct lg_count {
 	__u64 told; /* when it was last told that it is past, ns */
-	__u32 established; /* less than none where an end overtakes its begin */
+	__u32 established; /* both less than none for a moment, where an end overtakes its begin */
 	__u32 half_open;
 	__u64 part[64];
 };

@@ -217,43 +217,73 @@ static __always_inline struct lg_count *recent_count(const struct lg_count_key *
 	return count ? count : make_count(&lg_recent, key);
 }
 
+/* Take the parts of one count over into another: each is taken once, whoever else is at it. */
+__noinline int take_parts(struct lg_count *to, struct lg_count *from)
+{
+	__u64 one, have;
+
+	if (!to || !from)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (int place = 0; place < LG_PARTS; place++) {
+		if (!(__u32)from->part[place])
+			continue;
+		one = __sync_lock_test_and_set(&from->part[place], 0);
+		have = to->part[place];
+		if (one >> 32 == have >> 32)
+			__sync_fetch_and_add(&to->part[place], (__u32)one);
+		else if ((__s32)((__u32)(one >> 32) - (__u32)(have >> 32)) > 0)
+			__sync_val_compare_and_swap(&to->part[place], have, one);
+	}
+	return 1;
+}
+
+/* What was counted of a live key among the recent ones comes to it, also what another processor counted there when the key
+ * was not live yet. */
+static __always_inline void bring(struct lg_count *live, const struct lg_count_key *key)
+{
+	struct lg_count *recent = bpf_map_lookup_elem(&lg_recent, key);
+
+	if (!recent)
+		return;
+	take_parts(live, recent);
+	__sync_fetch_and_add(&live->half_open, __sync_lock_test_and_set(&recent->half_open, 0));
+	bpf_map_delete_elem(&lg_recent, key);
+}
+
 /* The key has an established connection from now on: what was counted of it moves to where nothing is evicted. */
 static __always_inline struct lg_count *keep(const struct lg_count_key *key)
 {
-	struct lg_count *live = bpf_map_lookup_elem(&lg_live, key), *recent;
+	struct lg_count *live = bpf_map_lookup_elem(&lg_live, key);
 
 	if (live)
 		return live;
-	recent = bpf_map_lookup_elem(&lg_recent, key);
 	live = make_count(&lg_live, key);
-	if (!live) {
+	if (live) {
+		bring(live, key);
+	} else {
 		__u32 what = LG_STAT_UNCOUNTED;
 		__u64 *value = bpf_map_lookup_elem(&lg_stats, &what);
 
 		if (value)
 			*value += 1;
-		return recent ? recent : make_count(&lg_recent, key);
-	}
-	if (recent) {
-#pragma clang loop unroll(disable)
-		for (int place = 0; place < LG_PARTS; place++)
-			live->part[place] = recent->part[place];
-		/* Two processors may be at it: what is taken here, is brought there once. */
-		__sync_fetch_and_add(&live->half_open, __sync_lock_test_and_set(&recent->half_open, 0));
-		bpf_map_delete_elem(&lg_recent, key);
 	}
 	return live;
+}
+
+/* A number that may be less than none for a moment: what ends on one processor may overtake its begin on another. */
+static __always_inline __u32 at_least_none(__u32 number)
+{
+	return (__s32)number > 0 ? number : 0;
 }
 
 /* How many connections the key has. */
 static __always_inline __u32 connections_of(const struct lg_count *count)
 {
-	__s32 established = count->established;
-
-	return (established > 0 ? established : 0) + count->half_open;
+	return at_least_none(count->established) + at_least_none(count->half_open);
 }
 
-/* One less, where there is one: of half-open ones, some may have been forgotten. */
+/* One less, where there is one: what was counted may have been evicted meanwhile. */
 static __always_inline int take_one(__u32 *number)
 {
 	__u32 before = __sync_fetch_and_add(number, -1);
@@ -265,27 +295,31 @@ static __always_inline int take_one(__u32 *number)
 
 static __always_inline void change(struct lg_limit *limit, const struct lg_count_key *key, __u32 what, int is_new)
 {
-	struct lg_count *count;
+	struct lg_count *count, *live;
 	__u32 before = 0;
 
 	if (what == LG_OPEN || what == LG_ADD_ESTABLISHED) {
-		count = keep(key);
+		live = keep(key);
+		count = live ? live : recent_count(key);
 		if (!count)
 			return;
 		before = __sync_fetch_and_add(&count->established, 1);
 		if (what == LG_OPEN)
-			before += take_one(&count->half_open);
+			before += live ? __sync_fetch_and_add(&live->half_open, -1) : take_one(&count->half_open);
 	} else if (what == LG_ADD_HALF_OPEN) {
 		count = recent_count(key);
 		if (!count)
 			return;
 		before = __sync_fetch_and_add(&count->half_open, 1) + count->established;
 	} else {
-		count = find_count(key);
+		live = bpf_map_lookup_elem(&lg_live, key);
+		count = live ? live : bpf_map_lookup_elem(&lg_recent, key);
 		if (!count)
 			return;
-		before = what == LG_END_HALF_OPEN ? take_one(&count->half_open) :
-						    __sync_fetch_and_add(&count->established, -1);
+		if (what == LG_END_ESTABLISHED)
+			before = __sync_fetch_and_add(&count->established, -1);
+		else
+			before = live ? __sync_fetch_and_add(&live->half_open, -1) : take_one(&count->half_open);
 		if (key->fair && before == 1 && !count->established && !count->half_open)
 			take_one(&limit->keys);
 		return;
@@ -473,7 +507,7 @@ static __always_inline __u64 *find_out(const struct lg_record *r, const struct l
 		add_to_part(count, part);
 	if (count) {
 		if (counted == LG_COUNTED_HALF_OPEN)
-			scratch->found = count->half_open;
+			scratch->found = at_least_none(count->half_open);
 		else if (counted == LG_COUNTED_CONCURRENT)
 			scratch->found = connections_of(count);
 		else

@@ -82,7 +82,7 @@ static long sweep_flow(void *map, struct lg_flow_key *key, struct lg_flow *flow,
 }
 
 /* A key whose last connection has ended lives on among those that may be evicted. What was counted of it meanwhile, by
- * another processor, is brought after. */
+ * another processor, is brought after; half-open ones that were evicted before the key was live are written off. */
 static long sweep_key(void *map, struct lg_count_key *key, struct lg_count *count, struct sweep *sweep)
 {
 	struct lg_count_key copy = *key;
@@ -90,6 +90,10 @@ static long sweep_key(void *map, struct lg_count_key *key, struct lg_count *coun
 	struct lg_count *live;
 
 	sweep->asked.keys++;
+	bring(count, &copy);
+	half_open = count->half_open;
+	if ((__s32)half_open < 0)
+		__sync_val_compare_and_swap(&count->half_open, half_open, 0);
 	if (count->established || count->half_open)
 		return 0;
 	bpf_map_update_elem(&lg_recent, &copy, count, BPF_ANY);
