@@ -51,7 +51,8 @@ static __always_inline int is_over(const struct lg_side *side)
 static long sweep_flow(void *map, struct lg_flow_key *key, struct lg_flow *flow, struct sweep *sweep)
 {
 	struct lg_side *client = &flow->side[0], *server = &flow->side[1];
-	__u64 age = sweep->now - flow->changed, kept;
+	/* One that has begun since the sweep did is new, not very old. */
+	__u64 age = flow->changed < sweep->now ? sweep->now - flow->changed : 0, kept;
 	struct lg_flow_key copy = *key;
 	__u32 *seen;
 	int opened;
