@@ -45,6 +45,8 @@ from layergate.model.limits import Counted, Limit, Standing
 GIVE_UP_S: Final = 63.0  # five SYN-ACKs that nobody answers: 1 + 2 + 4 + 8 + 16 + 32
 _TRIED: Final = {Counted.PORTS: ("IP_LOCAL_PORT",), Counted.REMOTES: ("IP_REMOTE_ADDRESS", "IP_REMOTE_PORT")}
 
+_LOOKED_AT: Final = (Counted.SLOW, Counted.EMPTY)
+
 LimitId = tuple[str, Limit]
 
 
@@ -115,6 +117,7 @@ class Counter:
         self._admitted: deque[tuple[float, Hashable]] = deque()
         self._due: list[tuple[float, int, Tallies, Ident]] = []  # a heap: when a ban ends, and when it is forgotten
         self._pushed = 0
+        self._looked_at = 0  # limits on what living connections do, over all connections that they count
 
     def asking(self, flow: Hashable, now: float, *, nobody: bool = False) -> Asking:
         """Return what to classify the first indication of *flow* with, or one that decides it again.
@@ -138,7 +141,10 @@ class Counter:
     def closed(self, flow: Hashable) -> None:
         """The connection *flow* has ended: closed, reset, killed or moved to TIME_WAIT."""
         connection = self._flows.pop(flow, None)
-        for counts, ident, fair in connection.held if connection else ():
+        if connection is None:
+            return
+        self._looked_at -= sum(one.counts.limit.counted in _LOOKED_AT for one in connection.asked)
+        for counts, ident, fair in connection.held:
             tally = counts.live[ident]
             tally.half_open.pop(flow, None)
             tally.established.discard(flow)
@@ -157,7 +163,7 @@ class Counter:
         for flow, connection in self._flows.items():
             for one in connection.asked if connection.is_established else ():
                 limit = one.counts.limit
-                if limit.counted not in (Counted.SLOW, Counted.EMPTY) or one.past is not None:
+                if limit.counted not in _LOOKED_AT or one.past is not None:
                     continue
                 count = received(flow)
                 if count is not None and one.progress.is_past(limit, connection.admitted, count, now):
@@ -169,8 +175,7 @@ class Counter:
     @property
     def looks(self) -> bool:
         """Whether there is a connection that `living` would judge."""
-        counted = (Counted.SLOW, Counted.EMPTY)
-        return any(one.counts.limit.counted in counted for flow in self._flows.values() for one in flow.asked)
+        return bool(self._looked_at)
 
     def abnormal(self, flow: Hashable, now: float) -> list[Filter]:
         """The peer of *flow* did something that is not normal: return by which limits the flow is past now."""
@@ -305,6 +310,7 @@ class Counter:
             self._admitted.append((now, flow))
         if not any(one.counts is counts for one in connection.asked):
             connection.asked.append(_Asked(counts, ident))
+            self._looked_at += limit.counted in _LOOKED_AT
         if limit.counted not in (Counted.CONCURRENT, Counted.HALF_OPEN):
             return
         if any(one is counts for one, _, _ in connection.held):
