@@ -68,7 +68,8 @@ def test_a_quick_run_prints_every_table_and_appends_one_line(tmp_path: Path) -> 
     assert offline["filters"] == 100
     assert all(offline[name] > 0 for name in ("per_second", "to_floor", "explain_s", "check_s", "diff_s"))
     assert line["sockets"]["sockets"] == 1000
-    assert [one["name"] for one in line["guard"]["costs"]][1:] == ["layergate", "nft ct count", "nft limit"]
+    names = [one["name"] for one in line["guard"]["costs"]]
+    assert names[1:] == ["layergate, ports", "layergate", "nft ct count", "nft limit"]
     assert line["sockets"]["to_ss"].keys() == SPREAD
     connections, exchanges, program_ns = line["connections"], line["exchanges"], line["program_ns"]
     for name in ("none", "noop", "empty", "trace", "connect"):
