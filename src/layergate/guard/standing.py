@@ -5,7 +5,7 @@ each has its own rows. Keys are told as people write them.
 
 Worked example: `nearest(runs())[0]` is Row("10.79.1.1", count 20, limit 20): the next connection of it is kept out.
 
-Source: kernel/bpf/limits.h.
+Source: kernel/bpf/counts.h.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 Worked example: 203.0.113.9 has 20 connections to port 443, and one to 22, at `{ local_port = 443 }`, `concurrent = 20`,
 `per = "remote_address"`. Its 21st SYN is dropped, and the 20 are destroyed; the one to 22 stays.
 
-Cost: a call of the kernel a thousand flows. Source: kernel/bpf/limits.h (key_for).
+Cost: a call of the kernel a thousand flows. Source: kernel/bpf/counts.h (key_for).
 """
 
 from __future__ import annotations

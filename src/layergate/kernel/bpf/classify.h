@@ -41,14 +41,6 @@ struct lg_walk {
 	struct lg_codes codes;
 };
 
-static __always_inline void count(__u32 what)
-{
-	__u64 *value = bpf_map_lookup_elem(&lg_stats, &what);
-
-	if (value)
-		*value += 1;
-}
-
 /* Take the step at `place`. Returns where the next one is, 0 at the end of a leaf. */
 static __always_inline __u32 take_step(const struct lg_step *step, __u32 place, struct lg_walk *walk)
 {

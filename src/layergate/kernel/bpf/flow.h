@@ -396,6 +396,8 @@ __noinline int recount(struct lg_record *r, struct lg_flow *flow, __u32 side, __
 	} else {
 		/* Whoever takes the bits takes the counts: once. */
 		counted = __sync_lock_test_and_set(&own->counted, 0);
+		if (!counted)
+			return 0;
 		what = counted & HALF_OPEN ? LG_END_HALF_OPEN : LG_END_ESTABLISHED;
 	}
 	r->exe_ino = own->app;

@@ -190,4 +190,13 @@ struct {
 	__type(value, struct lg_reset);
 } lg_resets SEC(".maps");
 
+/* Count something that went as it should not, or was told: LG_STAT_*. */
+static __always_inline void count(__u32 what)
+{
+	__u64 *value = bpf_map_lookup_elem(&lg_stats, &what);
+
+	if (value)
+		*value += 1;
+}
+
 #endif
