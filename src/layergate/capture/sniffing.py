@@ -49,11 +49,11 @@ _PROGRAM: Final = (
 
 
 class Sniffer:
-    """A packet socket in our own namespace. *lost*: how many segments nobody had time to read. Use it as a context."""
+    """A packet socket in our own namespace. Use it as a context manager."""
 
     def __init__(self) -> None:
         """Open it. Raises NotSupportedError: not privileged."""
-        self.lost = 0
+        self._lost = 0
         try:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ALL))
         except PermissionError as error:
@@ -94,5 +94,10 @@ class Sniffer:
                         whole, nanoseconds = _TIMESPEC.unpack(told[0][2]) if told else (time.time(), 0)
                         yield Captured(whole + nanoseconds / 1e9, interface, data)
             yield None
+
+    @property
+    def lost(self) -> int:
+        """How many segments nobody had time to read, by now."""
         _, dropped = _STATISTICS_FORM.unpack(self._socket.getsockopt(_SOL_PACKET, _STATISTICS, _STATISTICS_FORM.size))
-        self.lost += dropped
+        self._lost += dropped
+        return self._lost

@@ -115,10 +115,11 @@ def _look(seconds: float, found: Calibration, take: Callable[[Captured], None]) 
                     sys.stderr.write(f"\r{now - began:,.0f} s of {seconds:,.0f} s: {found.segments:,} segments")
         except KeyboardInterrupt:
             sys.stderr.write("\n")
-    if sniffer.lost:
-        lost = output.plural(sniffer.lost, "segment")
-        sys.stderr.write(f"layergate: {lost} came faster than they could be looked at: the counts are too small\n")
-    return sniffer.lost
+        lost = sniffer.lost
+    if lost:
+        many = output.plural(lost, "segment")
+        sys.stderr.write(f"layergate: {many} came faster than they could be looked at: the counts are too small\n")
+    return lost
 
 
 def _seen(packet: bytes, time: float) -> Seen | None:

@@ -12,18 +12,13 @@ from __future__ import annotations
 import ipaddress
 import socket
 from contextlib import ExitStack, suppress
-from typing import Final
 
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.netns import Namespace
 from layergate.kernel.ring import Record
 from layergate.live.resets import ends_of
-from layergate.tcp.ip import compose_packet, make_packet
-from layergate.tcp.wire import Flag, Segment, compose_segment
-
-_TCP: Final = 6
-_SEQUENCE: Final = 1 << 32
-_SYN: Final = 1
+from layergate.tcp import Flag, Segment, compose_segment, reset_for
+from layergate.tcp.ip import TCP, compose_packet, make_packet
 
 
 class Refusals:
@@ -60,14 +55,15 @@ def answer(record: Record) -> tuple[bytes, ipaddress.IPv4Address | ipaddress.IPv
         ipaddress.IPv6Address(high << 64 | low) if v6 else ipaddress.IPv4Address(low & 0xFFFFFFFF)
         for high, low in (halves[:2], halves[2:])
     )
-    length = record[layout.RECORD_LENGTH]
-    fin = bool(record[layout.RECORD_TCP_FLAGS] & Flag.FIN)
-    segment = Segment(
-        source_port=local_port,
-        destination_port=remote_port,
-        sequence=0,
-        acknowledgment=(record[layout.RECORD_SEQ] + _SYN + length + fin) % _SEQUENCE,
-        flags=Flag.RST | Flag.ACK,
+    syn = Segment(
+        source_port=remote_port,
+        destination_port=local_port,
+        sequence=record[layout.RECORD_SEQ],
+        acknowledgment=0,
+        flags=Flag.SYN | Flag(record[layout.RECORD_TCP_FLAGS]) & Flag.FIN,
         window=0,
+        payload=bytes(record[layout.RECORD_LENGTH]),
     )
-    return compose_packet(make_packet(local, remote, _TCP, compose_segment(segment, local, remote))), remote
+    reset = reset_for(syn)
+    assert reset is not None  # of a SYN there always is one
+    return compose_packet(make_packet(local, remote, TCP, compose_segment(reset, local, remote))), remote
