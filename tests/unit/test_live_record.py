@@ -9,7 +9,7 @@ from pathlib import Path
 
 from layergate.live.record import Record, read_all, recorded, write
 
-OWN = replace(Record.own("policy.toml", "/web", 71), filters={1: "served", 2: "served"})
+OWN = replace(Record.own("policy.toml", "/web", (71, 72)), filters={1: "served", 2: "served"})
 
 
 def test_a_record_is_there_while_its_run_is(tmp_path: Path) -> None:

@@ -67,7 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
         if taken:
             ends = "" if arguments.pin else "; what it enforced ends with this run (no --pin)"
             sys.stderr.write(f"layergate: took over from a run that had ended and stayed in force{ends}\n")
-        told_of = record.Record.own(arguments.policy, arguments.cgroup, session.programs.owners.id)
+        told_of = record.Record.own(
+            arguments.policy, arguments.cgroup, (session.programs.owners.id, session.programs.seats.id)
+        )
         leave.enter_context(record.recorded(told_of.of(session.policy)))
         _say(session, arguments)
         while not asked.stop:

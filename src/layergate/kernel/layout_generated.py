@@ -78,6 +78,10 @@ OWNER_CHILD: Final = 4
 OWNER_FLOWLESS: Final = 8
 OWNER_LISTEN_DENIED: Final = 16
 OWNER_SEEDED: Final = 32
+OWNER_SEATED: Final = 64
+SEATS: Final = 32768
+SEAT_OPEN: Final = 1
+SEAT_RELEASED: Final = 2
 SIDE_OURS: Final = 1
 SIDE_AUTHORIZED: Final = 2
 SIDE_BLOCKED: Final = 4
@@ -218,7 +222,7 @@ EXE_COMPLETE: Final = 1  # at 4
 EXE_NAME: Final = 2  # at 8
 
 # struct lg_owner
-OWNER: Final = Struct("<QQQ6Q2QQQIIIIIIII3I3IHB5s")
+OWNER: Final = Struct("<QQQ6Q2QQQIIIIIIII3I3IIHBB")
 OWNER_COOKIE: Final = 0  # at 0
 OWNER_EXE_INO: Final = 1  # at 8
 OWNER_CGROUP: Final = 2  # at 16
@@ -236,9 +240,21 @@ OWNER_APP: Final = 19  # at 128
 OWNER_UNIT: Final = 20  # at 132
 OWNER_SETTLED: Final = slice(21, 24)  # at 136
 OWNER_SETTLED_ON: Final = slice(24, 27)  # at 148
-OWNER_PORT: Final = 27  # at 160
-OWNER_V6: Final = 28  # at 162
-OWNER_PAD: Final = 29  # at 163
+OWNER_INTERFACE: Final = 27  # at 160
+OWNER_PORT: Final = 28  # at 164
+OWNER_V6: Final = 29  # at 166
+OWNER_PAD: Final = 30  # at 167
+
+# struct lg_seat
+SEAT: Final = Struct("<168sQ2QIIHHI")
+SEAT_OWNER: Final = 0  # at 0
+SEAT_NETNS: Final = 1  # at 168
+SEAT_REMOTE: Final = slice(2, 4)  # at 176
+SEAT_LIFE: Final = 4  # at 192
+SEAT_LEFT: Final = 5  # at 196
+SEAT_REMOTE_PORT: Final = 6  # at 200
+SEAT_PAD: Final = 7  # at 202
+SEAT_ESTABLISHED: Final = 8  # at 204
 
 # struct lg_flow_key
 FLOW_KEY: Final = Struct("<Q2Q2QHHI")

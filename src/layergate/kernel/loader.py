@@ -48,7 +48,7 @@ TCX_PROGRAMS: Final = {"lg_tcx_ingress": Attach.TCX_INGRESS, "lg_tcx_egress": At
 TRACING_PROGRAMS: Final = ("lg_set_state", "lg_send_reset")
 DROPS_PROGRAM: Final = "lg_kfree_skb"  # told to whoever wants to hear of everything
 SEED_PROGRAM: Final = "lg_seed"
-ADOPT_PROGRAMS: Final = ("lg_listening", "lg_adopt")
+ADOPT_PROGRAMS: Final = {"lg_listening": "lg_owners", "lg_adopt": "lg_owners", "lg_adopt_seated": "lg_seats"}
 ITERATOR: Final = "bpf_iter_num_new"  # from 6.4 on
 STAT_NAMES: Final = {
     layout.STAT_LOST: "lost",
@@ -125,6 +125,7 @@ class Programs:
         self.tables = Tables(self.maps["lg_tables"], self.maps["lg_headers"], self.control, self.limits)
         self.flows = self._map("lg_flows", layout.FLOW_KEY, layout.FLOW)
         self.owners = Map(self.maps["lg_owners"], 4, layout.OWNER.size)
+        self.seats = Map(self.maps["lg_seats"], 4, layout.SEAT.size)
         self.resets = Map(self.maps["lg_resets"], 8, layout.RESET.size)
         self.apps = Map(self.maps["lg_apps"], layout.EXE_KEY.size, 4)
         self.units = Map(self.maps["lg_units"], 8, 4)
@@ -252,8 +253,8 @@ class Programs:
         """
         if self._adopting is None:
             self._adopting = self._load("adopt", self.settings.packed())
-        for name in ADOPT_PROGRAMS:
-            run(self._adopting.program_fd(name), over=self.maps["lg_owners"])
+        for name, over in ADOPT_PROGRAMS.items():
+            run(self._adopting.program_fd(name), over=self.maps[over])
 
     def statistics(self) -> dict[str, int]:
         """Return what the programs counted: records lost and written, flows that found no room, faults of tables."""

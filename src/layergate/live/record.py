@@ -5,7 +5,7 @@ One that was left behind, by a process that was killed, is told from a living on
 
     /run/layergate/runs/812.json
     {"pid": 812, "began": 40120, "policy": "/etc/layergate/web.toml", "cgroup": "/", "version": 2,
-     "owners": 71, "filters": {"1": "80 is served", "2": "80 is served"}}
+     "owners": [71, 72], "filters": {"1": "80 is served", "2": "80 is served"}}
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _BEGAN_AT: Final = 19  # of /proc/PID/stat behind the command's name: in ticks s
 class Record:
     """A run. *policy*: the file's path, whole; *version*: how often it changed; *filters*: names by run-time id.
 
-    *owners*: the kernel's number of its map of owners. Ids are a run's own: one found in a map is its run's.
+    *owners*: the kernel's numbers of its maps of owners. Ids are a run's own: one found in a map is its run's.
     """
 
     pid: int
     began: int
     policy: str
     cgroup: str
-    owners: int = 0
+    owners: tuple[int, ...] = ()
     version: int = 1
     filters: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
-    def own(cls, policy_file: str, cgroup: str, owners: int = 0) -> Self:
+    def own(cls, policy_file: str, cgroup: str, owners: tuple[int, ...] = ()) -> Self:
         """Return this process' record."""
         return cls(os.getpid(), began(os.getpid()) or 0, str(Path(policy_file).absolute()), cgroup, owners)
 
@@ -93,7 +93,8 @@ def read_all(place: Path = PLACE) -> list[Record]:
         with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
             data = json.loads(path.read_text(encoding="utf-8"))
             filters = {int(number): str(name) for number, name in data.pop("filters").items()}
-            record = Record(**data, filters=filters)
+            owners = tuple(int(number) for number in data.pop("owners"))
+            record = Record(**data, owners=owners, filters=filters)
             if began(record.pid) == record.began:
                 found.append(record)
     return found

@@ -26,7 +26,7 @@ from layergate.kernel import layout_generated as layout
 from layergate.kernel.cgroups import Hierarchy
 from layergate.kernel.hooks import HOOK_BY_LAYER, HOOKS
 from layergate.kernel.libbpf import kernel_enum
-from layergate.kernel.loader import ADOPT_PROGRAMS, Programs, Settings, drained
+from layergate.kernel.loader import Programs, Settings, drained
 from layergate.kernel.netns import Namespace, changed
 from layergate.kernel.ring import Record, Ring
 from layergate.kernel.sockdiag import Destroyer
@@ -198,7 +198,7 @@ class Session:
             try:
                 self.programs.adopt()
             except NotSupportedError as error:  # then they are, with their next segment
-                self.programs.refused[ADOPT_PROGRAMS[-1]] = error
+                self.programs.refused["lg_adopt"] = error
 
     def _put(self, policy: Policy) -> None:
         compiled = compile_policy(policy, self._compiled)

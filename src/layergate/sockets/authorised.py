@@ -1,7 +1,7 @@
 """Which filter authorised a connection: what the running programs of `layergate run` or `trace` have written down.
 
 Nothing is decided anew. The programs keep, with each socket of theirs, the filter that authorised its connection
-(struct lg_owner); an iterator in the kernel lists them by the cookie of the socket. Where no such program runs, or the
+(struct lg_owner); iterators in the kernel list them by the cookie of the socket. Where no such program runs, or the
 socket is none of theirs, or no filter was needed, there is none.
 
 Worked example: `layergate run` permits port 80 by filter 3; the server's end of a connection there has 3.
@@ -22,7 +22,12 @@ from layergate.kernel.maps import loaded
 from layergate.live.record import Record, read_all
 
 _OBJECT: Final = Path(__file__).parent.parent / "kernel" / "objects" / "authorised.bpf.o"
-_KEY_BYTES: Final = 4  # of a map of socket storage
+_KEY_BYTES: Final = 4  # of a map of socket storage, and of an array
+# The iterator over each map of owners, and the bytes of its values.
+_ITERATORS: Final = {
+    "lg_owners": ("lg_authorised", layout.OWNER.size),
+    "lg_seats": ("lg_seated", layout.SEAT.size),
+}
 
 
 class Authorisation(NamedTuple):
@@ -44,23 +49,27 @@ def authorised() -> dict[int, Authorisation]:
     Cost: 10 ms to load the iterator where there is a run, then 0.1 µs a connection. Raises NotSupportedError.
     """
     try:
-        maps = list(loaded("lg_owners", _KEY_BYTES, layout.OWNER.size))
+        maps = [
+            (iterator, one)
+            for name, (iterator, value_bytes) in _ITERATORS.items()
+            for one in loaded(name, _KEY_BYTES, value_bytes)
+        ]
     except OSError:
         return {}
     found = {}
-    runs = {one.owners: one for one in read_all()} if maps else {}
-    iterator = None
+    runs = {owners: one for one in read_all() for owners in one.owners} if maps else {}
+    programs = None
     try:
-        for owners in maps:
-            if iterator is None:
-                iterator = BpfObject(_OBJECT)
-                iterator.load()
-            listed = run(iterator.program_fd("lg_authorised"), owners.fd)
+        for iterator, owners in maps:
+            if programs is None:
+                programs = BpfObject(_OBJECT)
+                programs.load()
+            listed = run(programs.program_fd(iterator), owners.fd)
             for cookie, number in layout.AUTHORISED.iter_unpack(listed):
                 found[cookie] = Authorisation(number, runs.get(owners.id))
     finally:
-        if iterator is not None:
-            iterator.close()
-        for owners in maps:
+        if programs is not None:
+            programs.close()
+        for _, owners in maps:
             os.close(owners.fd)
     return found

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
  *
  * The connections that were there before: each gets its flow, is authorised, and counted by the limits that are asked,
- * without waiting for its next segment. Two iterators over the owners of sockets, run by reading: first who listens, for a
- * connection is a server's if somebody listens on its port; then the connections.
+ * without waiting for its next segment. Iterators over the owners of sockets, run by reading: first who listens, for a
+ * connection is a server's if somebody listens on its port; then the connections, those with storage and those in seats.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -13,6 +13,7 @@
 #include "authorize.h"
 #include "ends.h"
 #include "flow.h"
+#include "seats.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -97,7 +98,7 @@ int lg_adopt(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct lg_packet packet = {};
 	struct lg_owner *owner;
 	struct port port;
-	__u32 state, interface = 0;
+	__u32 state, interface;
 
 	if (!sk)
 		return 0;
@@ -113,7 +114,33 @@ int lg_adopt(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (!packet.source_port || !packet.destination_port)
 		return 0;
 	port = port_of(sk);
-	if (bpf_core_field_exists(sk->sk_rx_dst_ifindex))
+	interface = owner->interface;
+	if (!interface && bpf_core_field_exists(sk->sk_rx_dst_ifindex))
 		interface = BPF_CORE_READ(sk, sk_rx_dst_ifindex);
 	return adopt(&packet, owner, port.netns, bpf_map_lookup_elem(&listening, &port) ? LG_SERVER : LG_CLIENT, interface);
+}
+
+SEC("iter/bpf_map_elem")
+int lg_adopt_seated(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct lg_packet packet = {};
+	struct lg_owner *owner;
+	struct lg_seat *seat;
+	__u32 *number = ctx->key, place;
+
+	if (!number)
+		return 0;
+	place = *number;
+	seat = bpf_map_lookup_elem(&lg_seats, &place);
+	if (!seat || !seat->owner.cookie || !seat->established)
+		return 0;
+	owner = &seat->owner;
+	packet.source[0] = owner->address[0];
+	packet.source[1] = owner->address[1];
+	packet.source_port = owner->port;
+	packet.destination[0] = seat->remote[0];
+	packet.destination[1] = seat->remote[1];
+	packet.destination_port = seat->remote_port;
+	packet.v6 = owner->v6;
+	return adopt(&packet, owner, seat->netns, owner->bits & LG_OWNER_CHILD ? LG_SERVER : LG_CLIENT, owner->interface);
 }

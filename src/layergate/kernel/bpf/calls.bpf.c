@@ -9,6 +9,7 @@
 
 #include "flow.h"
 #include "owner.h"
+#include "seats.h"
 #include "settled.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -26,8 +27,8 @@ struct call {
 	__u8 pad[3];
 };
 
-/* One layer of a call. Returns the action. */
-__noinline int indicate_call(struct call *call, struct lg_owner *owner, __u32 layer, __u32 present, __u32 flags)
+/* One layer of a call that has filters, or that somebody wants to hear of. Returns the action. */
+__noinline int indicate_call_at(struct call *call, struct lg_owner *owner, __u32 layer, __u32 present, __u32 flags)
 {
 	struct lg_held *held;
 	struct lg_record *r;
@@ -35,11 +36,6 @@ __noinline int indicate_call(struct call *call, struct lg_owner *owner, __u32 la
 
 	if (!call || !owner)
 		return LG_PERMIT;
-	if (is_unheard(layer)) {
-		owner->filter = 0;
-		owner->counted = 0;
-		return LG_PERMIT;
-	}
 	held = hold_record();
 	if (!held)
 		return LG_PERMIT;
@@ -66,6 +62,17 @@ __noinline int indicate_call(struct call *call, struct lg_owner *owner, __u32 la
 	return action;
 }
 
+/* One layer of a call. Returns the action. */
+static __always_inline int indicate_call(struct call *call, struct lg_owner *owner, __u32 layer, __u32 present,
+					 __u32 flags)
+{
+	if (!is_unheard(layer))
+		return indicate_call_at(call, owner, layer, present, flags);
+	owner->filter = 0;
+	owner->counted = 0;
+	return LG_PERMIT;
+}
+
 static __always_inline __u32 local_known(const struct call *call)
 {
 	return (is_any(call->local) ? 0 : KNOWS(IP_LOCAL_ADDRESS)) | (call->local_port ? KNOWS(IP_LOCAL_PORT) : 0);
@@ -88,18 +95,27 @@ static __always_inline void unmap(struct call *call, const __u64 *decisive)
 }
 
 /* A call on a TCP socket: its namespace, and the owner that its socket has from now on. Nothing for other protocols. */
-static __always_inline struct lg_owner *begin_call(struct bpf_sock_addr *ctx, struct call *call)
+static __always_inline struct lg_owner *begin_call(struct bpf_sock_addr *ctx, struct call *call, int connects)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct lg_owner *owner;
+	struct lg_seat *seat;
+	__u64 cookie;
 
 	if (ctx->protocol != TCP || !sk)
 		return 0;
-	owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!owner)
-		return 0;
-	owner->cookie = bpf_get_socket_cookie(ctx);
+	cookie = bpf_get_socket_cookie(ctx);
 	call->netns = bpf_get_netns_cookie(ctx);
+	owner = OWNER_OF(cookie, sk);
+	if (owner)
+		return owner;
+	/* What binds may listen. */
+	seat = connects ? take_seat(cookie) : 0;
+	if (seat)
+		return &seat->owner;
+	owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (owner)
+		owner->cookie = cookie;
 	return owner;
 }
 
@@ -120,7 +136,7 @@ int lg_bind4(struct bpf_sock_addr *ctx)
 	struct lg_owner *owner;
 	struct call call = {};
 
-	owner = begin_call(ctx, &call);
+	owner = begin_call(ctx, &call, 0);
 	if (!owner)
 		return 1;
 	call.local[1] = bpf_ntohl(ctx->user_ip4);
@@ -134,7 +150,7 @@ int lg_bind6(struct bpf_sock_addr *ctx)
 	struct lg_owner *owner;
 	struct call call = {};
 
-	owner = begin_call(ctx, &call);
+	owner = begin_call(ctx, &call, 0);
 	if (!owner)
 		return 1;
 	FROM_V6(call.local, ctx->user_ip6);
@@ -167,7 +183,7 @@ int lg_post_bind4(struct bpf_sock *ctx)
 
 	if (ctx->protocol != TCP)
 		return 1;
-	owner = bpf_sk_storage_get(&lg_owners, ctx, 0, 0);
+	owner = OWNER_OF(bpf_get_socket_cookie(ctx), ctx);
 	if (!owner)
 		return 1;
 	call.netns = bpf_get_netns_cookie(ctx);
@@ -184,7 +200,7 @@ int lg_post_bind6(struct bpf_sock *ctx)
 
 	if (ctx->protocol != TCP)
 		return 1;
-	owner = bpf_sk_storage_get(&lg_owners, ctx, 0, 0);
+	owner = OWNER_OF(bpf_get_socket_cookie(ctx), ctx);
 	if (!owner)
 		return 1;
 	call.netns = bpf_get_netns_cookie(ctx);
@@ -241,7 +257,7 @@ int lg_connect4(struct bpf_sock_addr *ctx)
 	struct lg_owner *owner;
 	struct call call = {};
 
-	owner = begin_call(ctx, &call);
+	owner = begin_call(ctx, &call, 1);
 	if (!owner || !sk)
 		return 1;
 	call.local[1] = bpf_ntohl(sk->src_ip4);
@@ -258,7 +274,7 @@ int lg_connect6(struct bpf_sock_addr *ctx)
 	struct lg_owner *owner;
 	struct call call = {};
 
-	owner = begin_call(ctx, &call);
+	owner = begin_call(ctx, &call, 1);
 	if (!owner || !sk)
 		return 1;
 	FROM_V6(call.remote, ctx->user_ip6);
@@ -281,27 +297,37 @@ __noinline int tell_closed(struct lg_owner *owner)
 	return emit(&closed);
 }
 
+/* No file has the owner's socket any more. */
+__noinline int on_release(struct call *call, struct lg_owner *owner)
+{
+	if (!call || !owner)
+		return 1;
+	if (!(owner->bits & LG_OWNER_ASSIGNED))
+		return tell_closed(owner);
+	call->local[0] = owner->address[0];
+	call->local[1] = owner->address[1];
+	call->local_port = owner->port;
+	call->v6 = owner->v6;
+	return indicate_call(call, owner, LAYER_ALE_RESOURCE_RELEASE(call->v6), local_known(call), 0);
+}
+
 SEC("cgroup/sock_release")
 int lg_sock_release(struct bpf_sock *ctx)
 {
 	struct call call = {};
 	struct lg_owner *owner;
+	__u64 cookie;
 
 	if (ctx->protocol != TCP)
 		return 1;
-	owner = bpf_sk_storage_get(&lg_owners, ctx, 0, 0);
+	cookie = bpf_get_socket_cookie(ctx);
+	owner = OWNER_OF(cookie, ctx);
 	if (!owner || owner->bits & LG_OWNER_CHILD)
 		return 1;
-	if (!(owner->bits & LG_OWNER_ASSIGNED)) {
-		tell_closed(owner);
-		return 1;
+	if (!(owner->bits & LG_OWNER_ASSIGNED) || !is_unheard(LAYER_ALE_RESOURCE_RELEASE(owner->v6))) {
+		call.netns = bpf_get_netns_cookie(ctx);
+		on_release(&call, owner);
 	}
-	owner->bits &= ~LG_OWNER_ASSIGNED;
-	call.netns = bpf_get_netns_cookie(ctx);
-	call.local[0] = owner->address[0];
-	call.local[1] = owner->address[1];
-	call.local_port = owner->port;
-	call.v6 = owner->v6;
-	indicate_call(&call, owner, LAYER_ALE_RESOURCE_RELEASE(call.v6), local_known(&call), 0);
+	release_seat(cookie);
 	return 1;
 }

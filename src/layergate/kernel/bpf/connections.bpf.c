@@ -8,6 +8,7 @@
 
 #include "closure.h"
 #include "flow.h"
+#include "seats.h"
 #include "settled.h"
 #include "stream.h"
 
@@ -202,59 +203,126 @@ __noinline int forget_flow(struct lg_packet *packet, __u64 netns)
 	return bpf_map_delete_elem(&lg_flows, &key);
 }
 
-SEC("sockops")
-int lg_sockops(struct bpf_sock_ops *ctx)
+/* What a seat keeps of its connection: `packet` is one that it would send. */
+static __always_inline void begin_seated(__u64 cookie, const struct lg_packet *packet, __u64 netns, __u32 established)
 {
-	__u32 op = *(volatile __u32 *)&ctx->op;
-	__u32 from = *(volatile __u32 *)&ctx->args[0];
-	__u32 to = *(volatile __u32 *)&ctx->args[1];
-	struct lg_packet packet = {};
+	struct lg_seat *seat = seat_of(cookie);
+
+	if (!seat)
+		return;
+	seat->netns = netns;
+	seat->owner.address[0] = packet->source[0];
+	seat->owner.address[1] = packet->source[1];
+	seat->owner.port = packet->source_port;
+	seat->owner.v6 = packet->v6;
+	seat->remote[0] = packet->destination[0];
+	seat->remote[1] = packet->destination[1];
+	seat->remote_port = packet->destination_port;
+	seat->established = established;
+	seat->life = LG_SEAT_OPEN;
+}
+
+static __always_inline void establish_seated(__u64 cookie)
+{
+	struct lg_seat *seat = seat_of(cookie);
+
+	if (seat)
+		seat->established = 1;
+}
+
+/* A socket has come out of its listener: from the hand of this processor it has its owner. */
+static __always_inline struct lg_owner *own_child(struct bpf_sock *sk, __u64 cookie, const struct lg_packet *packet)
+{
 	struct lg_owner *owner = 0;
-	struct bpf_sock *sk;
-	__u64 netns, cookie;
+	struct lg_hand *hand;
+	struct lg_seat *seat;
+	__u32 zero = 0;
+
+	hand = bpf_map_lookup_elem(&lg_hands, &zero);
+	if (!hand || hand->port != packet->source_port)
+		return 0;
+	hand->port = 0;
+	seat = take_seat(cookie);
+	if (seat)
+		owner = &seat->owner;
+	else
+		owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!owner)
+		return 0;
+	owner->cookie = cookie;
+	owner->bits |= LG_OWNER_BIND_SEEN | LG_OWNER_CHILD;
+	owner->interface = hand->owner.interface;
+	inherit(owner, &hand->owner);
+	return owner;
+}
+
+/* What concerns us of a socket, whose cookie it is. As egress() of packets.bpf.c, for the verifier's sake. */
+__noinline int on_op(struct bpf_sock_ops *ctx, struct lg_owner *owner, __u32 op, __u64 cookie)
+{
+	struct lg_packet packet = {};
+	struct bpf_sock *sk = ctx->sk;
+	__u64 netns;
 	int flowless;
 
-	if (op != BPF_SOCK_OPS_TCP_CONNECT_CB && op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
-	    op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB && op != BPF_SOCK_OPS_STATE_CB && op != BPF_SOCK_OPS_TCP_LISTEN_CB)
-		return 1;
-	if (op == BPF_SOCK_OPS_STATE_CB && to != BPF_TCP_CLOSE)
-		return 1;
-	sk = ctx->sk;
-	if (sk)
-		owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
-	flowless = owner && owner->bits & LG_OWNER_FLOWLESS && keeps_no_flow(turn_now(0));
-	if (flowless && op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
-		return 1;
-	if (flowless && op == BPF_SOCK_OPS_STATE_CB) {
-		unsettle(owner);
-		owner->bits &= ~LG_OWNER_FLOWLESS;
-		return 1;
-	}
 	if (op != BPF_SOCK_OPS_STATE_CB)
 		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 	ends_of(ctx, &packet);
 	netns = bpf_get_netns_cookie(ctx);
-	cookie = bpf_get_socket_cookie(ctx);
 	switch (op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		begin_seated(cookie, &packet, netns, 0);
 		return passed(on_connecting(&packet, owner, netns, cookie));
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		return passed(on_established(&packet, owner, netns, cookie, LG_CLIENT));
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		if (owner) {
-			owner->bits |= LG_OWNER_CHILD;
-			owner->bits &= ~(LG_OWNER_ASSIGNED | LG_OWNER_SEEDED | LG_OWNER_FLOWLESS);
-			owner->cookie = cookie;
-		}
+		if (sk)
+			owner = own_child(sk, cookie, &packet);
+		begin_seated(cookie, &packet, netns, 1);
 		return passed(on_established(&packet, owner, netns, cookie, LG_SERVER));
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		return passed(on_listening(&packet, owner, netns));
 	case BPF_SOCK_OPS_STATE_CB:
 		flowless = owner && owner->bits & LG_OWNER_FLOWLESS;
-		on_close(&packet, owner, netns, from);
+		on_close(&packet, owner, netns, *(volatile __u32 *)&ctx->args[0]);
 		if (!flowless)
 			forget_flow(&packet, netns);
+		close_seat(cookie);
 		return 1;
 	}
 	return 1;
+}
+
+#define HEARD                                                                                                          \
+	(1U << BPF_SOCK_OPS_TCP_CONNECT_CB | 1U << BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB |                                \
+	 1U << BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB | 1U << BPF_SOCK_OPS_STATE_CB | 1U << BPF_SOCK_OPS_TCP_LISTEN_CB)
+
+SEC("sockops")
+int lg_sockops(struct bpf_sock_ops *ctx)
+{
+	__u32 op = *(volatile __u32 *)&ctx->op;
+	struct lg_owner *owner = 0;
+	struct bpf_sock *sk;
+	__u64 cookie;
+
+	if (op > BPF_SOCK_OPS_TCP_LISTEN_CB || !(HEARD >> op & 1))
+		return 1;
+	if (op == BPF_SOCK_OPS_STATE_CB && *(volatile __u32 *)&ctx->args[1] != BPF_TCP_CLOSE)
+		return 1;
+	cookie = bpf_get_socket_cookie(ctx);
+	sk = ctx->sk;
+	if (sk && op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		owner = OWNER_OF(cookie, sk);
+	if (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+		establish_seated(cookie);
+	if (owner && owner->bits & LG_OWNER_FLOWLESS && keeps_no_flow(turn_now(0))) {
+		if (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+			return 1;
+		if (op == BPF_SOCK_OPS_STATE_CB) {
+			unsettle(owner);
+			owner->bits &= ~LG_OWNER_FLOWLESS;
+			close_seat(cookie);
+			return 1;
+		}
+	}
+	return passed(on_op(ctx, owner, op, cookie));
 }

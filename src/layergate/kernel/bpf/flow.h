@@ -45,11 +45,19 @@ struct lg_packet {
 	__u8 v6;
 };
 
-/* A record off the stack, which has no room for it with the walk and the limits below. Several a CPU, for one hook may
- * interrupt another. */
+/* The policy in force, as far as stamps are concerned (settled.h), when a packet came to `interface`. */
+struct lg_turn {
+	__u32 turn;
+	__u32 quiet;
+	__u32 interface;
+};
+
+/* A record, and the packet that it is about, off the stack, which has no room for them with the walk and the limits below.
+ * Several a CPU, for one hook may interrupt another. */
 struct lg_held {
 	__u32 busy;
-	__u32 pad;
+	struct lg_turn now;
+	struct lg_packet packet;
 	struct lg_record r;
 };
 
@@ -72,6 +80,7 @@ static __always_inline struct lg_held *hold_record(void)
 
 		held = bpf_map_lookup_elem(&lg_held_records, &place);
 		if (held && !__sync_lock_test_and_set(&held->busy, 1)) {
+			__builtin_memset(&held->packet, 0, sizeof(held->packet));
 			__builtin_memset(&held->r, 0, sizeof(held->r));
 			return held;
 		}

@@ -68,6 +68,10 @@ struct in6_addr {
 	} in6_u;
 };
 
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
 struct sock_common {
 	__u32 skc_daddr;
 	__u32 skc_rcv_saddr;
@@ -78,6 +82,7 @@ struct sock_common {
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
+	atomic64_t skc_cookie;
 };
 
 struct kernfs_node {
@@ -102,6 +107,7 @@ struct sock {
 		__u32 val;
 	} sk_uid;
 	struct sock_cgroup_data sk_cgrp_data;
+	void *sk_bpf_storage;
 };
 
 struct net_device {
@@ -136,6 +142,12 @@ struct bpf_iter__task_file {
 struct bpf_iter__bpf_sk_storage_map {
 	struct bpf_iter_meta *meta;
 	struct sock *sk;
+	void *value;
+};
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	void *key;
 	void *value;
 };
 

@@ -108,6 +108,12 @@
 #define LG_OWNER_FLOWLESS 8 /* its connection has no flow yet: what is known of it is here */
 #define LG_OWNER_LISTEN_DENIED 16
 #define LG_OWNER_SEEDED 32
+#define LG_OWNER_SEATED 64
+
+/* Owners without socket storage: as many as a mask bounds. A client's seat is left when neither holds it any more. */
+#define LG_SEATS 32768
+#define LG_SEAT_OPEN 1 /* its connection begins, or is there */
+#define LG_SEAT_RELEASED 2 /* no file has the socket any more */
 
 /* Bits of a side of a flow. */
 #define LG_SIDE_OURS 1
@@ -290,9 +296,22 @@ struct lg_owner {
 	__u32 unit;
 	__u32 settled[3]; /* by LG_SETTLED_*: the turn of the policy in which every packet passes, 0: none */
 	__u32 settled_on[3]; /* the only interface on which they do, 0: any */
+	__u32 interface; /* by which its packets come in, 0: none has */
 	__u16 port;
 	__u8 v6;
-	__u8 pad[5];
+	__u8 pad;
+};
+
+/* An owner without socket storage (seats.h), and what its socket would tell. */
+struct lg_seat {
+	struct lg_owner owner; /* whose cookie it is; 0: nobody's */
+	__u64 netns;
+	__u64 remote[2];
+	__u32 life; /* LG_SEAT_* */
+	__u32 left; /* when it was, in jiffies */
+	__u16 remote_port;
+	__u16 pad;
+	__u32 established;
 };
 
 /* A flow by its ends, the lower one first: both directions have one key. */

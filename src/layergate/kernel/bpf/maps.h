@@ -83,10 +83,17 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
 	__type(value, struct lg_owner);
 } lg_owners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LG_SEATS);
+	__type(key, __u32);
+	__type(value, struct lg_seat);
+} lg_seats SEC(".maps");
 
 /* HASH and not LRU: what an LRU evicts would be hidden. */
 struct {

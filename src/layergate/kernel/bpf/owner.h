@@ -49,14 +49,28 @@ static long walk_up(__u32 index, struct exe_walk *walk)
 	return 0;
 }
 
+/* The executable that a processor kept last: mostly that of the next call too. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lg_exe_key);
+} lg_last_exe SEC(".maps");
+
 /* Keep the path of an executable, once: names from the file up to the root, across mounts. */
 static __always_inline int keep_exe(struct lg_exe_key *key, struct file *file)
 {
 	struct exe_walk walk = {};
+	struct lg_exe_key *last;
 	struct lg_exe *none;
 	__u32 zero = 0;
 
-	if (!key || bpf_map_lookup_elem(&lg_exes, key))
+	last = bpf_map_lookup_elem(&lg_last_exe, &zero);
+	if (!key || !last || (last->ino == key->ino && last->dev == key->dev))
+		return 0;
+	last->ino = key->ino;
+	last->dev = key->dev;
+	if (bpf_map_lookup_elem(&lg_exes, key))
 		return 0;
 	none = bpf_map_lookup_elem(&lg_no_exe, &zero);
 	if (!none || bpf_map_update_elem(&lg_exes, key, none, BPF_NOEXIST))
@@ -79,6 +93,7 @@ __noinline int record_owner(struct lg_owner *owner)
 	struct mm_struct *mm;
 	struct inode *inode;
 	struct file *file;
+	__u64 unit = 1;
 
 	if (!owner)
 		return 0;
@@ -87,7 +102,7 @@ __noinline int record_owner(struct lg_owner *owner)
 	owner->user = (__u32)bpf_get_current_uid_gid();
 	owner->cgroup = bpf_get_current_cgroup_id();
 	for (int level = 0; level < LG_UNITS_DEEP; level++)
-		owner->units[level] = bpf_get_current_ancestor_cgroup_id(level + 1);
+		unit = owner->units[level] = unit ? bpf_get_current_ancestor_cgroup_id(level + 1) : 0;
 	mm = task->mm;
 	file = mm ? mm->exe_file : 0;
 	if (!file)

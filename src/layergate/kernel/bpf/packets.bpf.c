@@ -8,6 +8,7 @@
 
 #include "authorize.h"
 #include "flow.h"
+#include "seats.h"
 #include "settled.h"
 #include "stream.h"
 
@@ -133,56 +134,66 @@ __noinline int on_egress(struct lg_record *r, struct lg_packet *packet, struct l
 	return 1;
 }
 
-static __always_inline int egress(struct __sk_buff *skb, struct bpf_sock *sk, struct lg_owner *owner,
-				  struct lg_turn now, struct lg_record *r)
+/* A segment that is not settled. An owner comes out of two maps, and the verifier follows each; here it does once. */
+__noinline int egress(struct __sk_buff *skb, struct lg_owner *owner, struct lg_held *held)
 {
-	struct lg_packet packet = {};
+	struct bpf_sock *sk = skb->sk;
+	struct lg_packet *packet;
+	struct lg_record *r;
+	struct lg_turn now;
 	struct lg_flow *flow;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT, reconciled = 0, late = 0;
 	__u64 netns;
 
-	if (!parse(skb, &packet))
+	if (sk)
+		sk = bpf_sk_fullsock(sk);
+	if (!sk || !held)
+		return 1;
+	now = held->now;
+	packet = &held->packet;
+	r = &held->r;
+	if (!parse(skb, packet))
 		return 1;
 	netns = bpf_get_netns_cookie(skb);
 	/* Local and remote are the socket's, not the packet's: its destination may be rewritten by now. */
-	if (sk->state != BPF_TCP_LISTEN && is_rewritten(sk, &packet))
-		take_ends(&packet, sk);
-	flow = find_sent(netns, &packet, &sender);
+	if (sk->state != BPF_TCP_LISTEN && is_rewritten(sk, packet))
+		take_ends(packet, sk);
+	flow = find_sent(netns, packet, &sender);
 	/* A SYN-ACK that NAT rewrote: its listener does not tell its ends, its request does, at the interface. */
 	if (sk->state == BPF_TCP_LISTEN && (!flow || !(side_of(flow, sender)->bits & LG_SIDE_OURS)))
 		return 1;
-	if (flow && packet.flags & SYN && !(packet.flags & ACK) && sender == LG_CLIENT)
-		flow->isn = packet.seq;
+	if (flow && packet->flags & SYN && !(packet->flags & ACK) && sender == LG_CLIENT)
+		flow->isn = packet->seq;
 	if (!flow) {
 		sender = sender_of(owner, 0);
-		flow = late_flow(skb, netns, &packet, 0, &sender);
+		flow = late_flow(skb, netns, packet, 0, &sender);
 		late = 1;
 	}
 	if (flow) {
 		own = side_of(flow, sender);
-		if (!own->cookie && !(packet.flags & SYN))
+		if (!own->cookie && !(packet->flags & SYN))
 			own->cookie = bpf_get_socket_cookie(skb);
 		own->bits |= LG_SIDE_OURS | LG_SIDE_HAS_SOCKET;
 		own->interface = now.interface;
 		if (owner && sk->state != BPF_TCP_LISTEN)
 			end_flowless(owner, own);
 		/* A connection older than we are is established. */
-		if (late && !(packet.flags & SYN))
+		if (late && !(packet->flags & SYN))
 			own->stream |= LG_STREAM_ESTABLISHED;
-		reconciled = packet.flags & RST ? 0 : bytes_reconciled(own, sk);
+		reconciled = packet->flags & RST ? 0 : bytes_reconciled(own, sk);
 	}
-	begin_packet(r, &packet, flow, sender, 0, netns, now.interface);
+	begin_packet(r, packet, flow, sender, 0, netns, now.interface);
 	if (flow && late)
 		show_flow(r, owner);
 	if (flow && reconciled)
 		indicate_stream(r, flow, 1, reconciled);
 	if (!flow) {
 		/* No room to remember the flow: decide each packet for itself. */
-		return indicate(r, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 0) == LG_PERMIT;
+		return indicate(r, LAYER_OUTBOUND_TRANSPORT(packet->v6), KNOWS_PACKET, 0) == LG_PERMIT;
 	}
-	late = passed(on_egress(r, &packet, flow, owner));
-	if (late && owner && !(packet.flags & RST) && sk->state != BPF_TCP_LISTEN)
+	late = passed(on_egress(r, packet, flow, owner));
+	if (late && owner && !(packet->flags & RST) && sk->state != BPF_TCP_LISTEN)
 		settle(owner, side_of(flow, sender), LG_SETTLED_OUT, now);
 	return late;
 }
@@ -205,13 +216,14 @@ int lg_egress(struct __sk_buff *skb)
 	/* The answer to a SYN; the RST of a connection that is closed by now. */
 	if (keeps_no_flow(now) && (sk->state == BPF_TCP_LISTEN || sk->state == BPF_TCP_CLOSE))
 		return 1;
-	owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
+	owner = OWNER_OF(bpf_get_socket_cookie(skb), sk);
 	if (owner && is_settled(owner, LG_SETTLED_OUT, now))
 		return 1;
 	held = hold_record();
 	if (!held)
 		return 1;
-	passes = egress(skb, sk, owner, now, &held->r);
+	held->now = now;
+	passes = egress(skb, owner, held);
 	let_go(held);
 	return passed(passes);
 }
@@ -325,27 +337,34 @@ __noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct 
 	return 1;
 }
 
-static __always_inline int ingress(struct __sk_buff *skb, __u32 listening, struct lg_owner *owner, struct lg_turn now,
-				   struct lg_record *r)
+/* As egress(). */
+__noinline int ingress(struct __sk_buff *skb, __u32 listening, struct lg_owner *owner, struct lg_held *held)
 {
-	struct lg_packet packet = {};
+	struct lg_packet *packet;
+	struct lg_record *r;
+	struct lg_turn now;
 	struct lg_flow *flow;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT, side, late = 0;
 	__u64 netns;
 
-	if (!parse(skb, &packet))
+	if (!held)
+		return 1;
+	now = held->now;
+	packet = &held->packet;
+	r = &held->r;
+	if (!parse(skb, packet))
 		return 1;
 	netns = bpf_get_netns_cookie(skb);
-	flow = find_flow(netns, &packet, &sender);
+	flow = find_flow(netns, packet, &sender);
 	/* Another SYN of another start: the tuple is used again. */
-	if (flow && packet.flags & SYN && !(packet.flags & ACK) && sender == LG_CLIENT && flow->isn != packet.seq) {
-		uncount_flow(r, &packet, flow, netns);
-		flow = new_flow(netns, &packet, LG_CLIENT);
+	if (flow && packet->flags & SYN && !(packet->flags & ACK) && sender == LG_CLIENT && flow->isn != packet->seq) {
+		uncount_flow(r, packet, flow, netns);
+		flow = new_flow(netns, packet, LG_CLIENT);
 	}
 	if (!flow) {
 		sender = listening ? LG_NO_SIDE : sender_of(owner, 1);
-		flow = late_flow(skb, netns, &packet, 1, &sender);
+		flow = late_flow(skb, netns, packet, 1, &sender);
 		late = 1;
 	}
 	side = sender == LG_CLIENT ? LG_SERVER : LG_CLIENT;
@@ -355,7 +374,7 @@ static __always_inline int ingress(struct __sk_buff *skb, __u32 listening, struc
 			if (!own->cookie)
 				own->cookie = bpf_get_socket_cookie(skb);
 			/* A connection older than we are is established. */
-			if (!(packet.flags & SYN) && !(own->bits & LG_SIDE_HAS_SOCKET))
+			if (!(packet->flags & SYN) && !(own->bits & LG_SIDE_HAS_SOCKET))
 				own->stream |= LG_STREAM_ESTABLISHED;
 			if (owner)
 				end_flowless(owner, own);
@@ -363,22 +382,22 @@ static __always_inline int ingress(struct __sk_buff *skb, __u32 listening, struc
 		own->bits |= LG_SIDE_OURS | LG_SIDE_HAS_SOCKET;
 		own->interface = now.interface;
 	}
-	begin_packet(r, &packet, flow, side, 1, netns, now.interface);
+	begin_packet(r, packet, flow, side, 1, netns, now.interface);
 	if (flow && late)
 		show_flow(r, owner);
 	if (!flow) {
-		if (indicate(r, LAYER_INBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 0) == LG_BLOCK)
+		if (indicate(r, LAYER_INBOUND_TRANSPORT(packet->v6), KNOWS_PACKET, 0) == LG_BLOCK)
 			return 0;
-		if (!(packet.flags & SYN) || packet.flags & ACK)
+		if (!(packet->flags & SYN) || packet->flags & ACK)
 			return 1;
-		return indicate(r, LAYER_ALE_AUTH_RECV_ACCEPT(packet.v6),
+		return indicate(r, LAYER_ALE_AUTH_RECV_ACCEPT(packet->v6),
 				name_owner(r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON), 0) == LG_PERMIT;
 	}
-	late = passed(on_ingress(r, &packet, flow, owner));
+	late = passed(on_ingress(r, packet, flow, owner));
 	/* What a limit keeps out leaves nothing behind. */
-	if (!late && r->count && packet.flags & SYN)
-		drop_flow(netns, &packet);
-	else if (late && owner && !listening && !(packet.flags & RST))
+	if (!late && r->count && packet->flags & SYN)
+		drop_flow(netns, packet);
+	else if (late && owner && !listening && !(packet->flags & RST))
 		settle(owner, side_of(flow, side), LG_SETTLED_IN, now);
 	return late;
 }
@@ -397,16 +416,24 @@ int lg_ingress(struct __sk_buff *skb)
 		return 1;
 	listening = sk->state == BPF_TCP_LISTEN || sk->state == BPF_TCP_NEW_SYN_RECV;
 	sk = bpf_sk_fullsock(sk);
-	if (sk)
+	if (sk && listening) {
 		owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
-	if (owner && is_settled(owner, LG_SETTLED_IN, now))
-		return 1;
+		if (owner)
+			hand_over(owner, sk->src_port, now.interface);
+	} else if (sk) {
+		owner = OWNER_OF(bpf_get_socket_cookie(skb), sk);
+		if (owner && !owner->interface)
+			owner->interface = now.interface;
+		if (owner && is_settled(owner, LG_SETTLED_IN, now))
+			return 1;
+	}
 	if (listening && keeps_no_flow(now) && owner && !(owner->bits & LG_OWNER_LISTEN_DENIED))
 		return 1;
 	held = hold_record();
 	if (!held)
 		return 1;
-	passes = ingress(skb, listening, owner, now, &held->r);
+	held->now = now;
+	passes = ingress(skb, listening, owner, held);
 	let_go(held);
 	return passed(passes);
 }

@@ -21,13 +21,6 @@
 
 #include "flow.h"
 
-/* The policy in force, as far as stamps are concerned, when a packet came to `interface`. */
-struct lg_turn {
-	__u32 turn;
-	__u32 quiet;
-	__u32 interface;
-};
-
 static __always_inline struct lg_turn turn_now(__u32 interface)
 {
 	struct lg_turn now = {.interface = interface};

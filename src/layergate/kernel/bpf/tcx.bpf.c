@@ -11,6 +11,8 @@
 #include <bpf/bpf_endian.h>
 
 #include "flow.h"
+#include "kernel_types.h"
+#include "seats.h"
 #include "settled.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -46,6 +48,14 @@ static __always_inline void tuple_of(struct bpf_sock_tuple *tuple, const struct 
 	}
 }
 
+/* The cookie of a socket that was looked up, for which there is no helper; 0: nobody has asked for it yet. */
+static __always_inline __u64 cookie_of(struct bpf_sock *found)
+{
+	struct sock *sk = (struct sock *)bpf_skc_to_tcp_sock(found);
+
+	return sk ? sk->__sk_common.skc_cookie.counter : 0;
+}
+
 static __noinline int socket_state(struct __sk_buff *skb, const struct lg_packet *packet, int with_source, int *whose,
 				   struct lg_record *owner_in)
 {
@@ -63,7 +73,7 @@ static __noinline int socket_state(struct __sk_buff *skb, const struct lg_packet
 	state = found->state;
 	full = bpf_sk_fullsock(found);
 	if (full) {
-		owner = bpf_sk_storage_get(&lg_owners, full, 0, 0);
+		owner = OWNER_OF(cookie_of(found), full);
 		*whose = owner ? OURS : FOREIGN;
 		if (owner) {
 			owner_in->cookie = owner->cookie;
@@ -298,30 +308,37 @@ static __noinline struct lg_flow *find_by_socket(struct bpf_sock *sk, struct lg_
 	return flow;
 }
 
-static __always_inline int egress(struct __sk_buff *skb, struct lg_packet *parsed, struct lg_owner *owner,
-				  struct lg_turn now, struct lg_record *r)
+/* A segment that is not settled. An owner comes out of two maps, and the verifier follows each; here it does once. */
+__noinline int egress(struct __sk_buff *skb, struct lg_owner *owner, struct lg_held *held)
 {
 	struct bpf_sock *sk = skb->sk, *full;
-	struct lg_packet packet = *parsed;
+	struct lg_packet *packet;
 	struct lg_flow *flow = 0;
+	struct lg_record *r;
 	struct lg_side *own;
+	struct lg_turn now;
 	__u32 sender = LG_CLIENT;
 	int shown = 0, asked = 0, ours = 0;
 
+	if (!held)
+		return TCX_NEXT;
+	now = held->now;
+	packet = &held->packet;
+	r = &held->r;
 	/* A segment of a socket of the cgroup: its hook has shown the transport layer. A SYN-ACK has its request's. */
 	if (sk) {
 		asked = sk->state == BPF_TCP_NEW_SYN_RECV;
 		full = bpf_sk_fullsock(sk);
 		ours = full && full->protocol == TCP && full->type == STREAM_SOCKET;
-		if ((asked || ours) && sk->state != BPF_TCP_LISTEN && is_rewritten(sk, &packet)) {
-			flow = find_by_socket(sk, &packet, &sender);
+		if ((asked || ours) && sk->state != BPF_TCP_LISTEN && is_rewritten(sk, packet)) {
+			flow = find_by_socket(sk, packet, &sender);
 			/* A SYN-ACK: the cgroup's hook, which knows its listener only, has left it to us. */
 			asked = 0;
 			owner = 0; /* what keeps the alias must see each packet */
 		}
 	}
 	if (!flow)
-		flow = find_sent(config.netns, &packet, &sender);
+		flow = find_sent(config.netns, packet, &sender);
 	if (asked || ours) {
 		if (flow)
 			shown = (side_of(flow, sender)->bits & (LG_SIDE_OURS | LG_SIDE_HAS_SOCKET)) ==
@@ -330,8 +347,8 @@ static __always_inline int egress(struct __sk_buff *skb, struct lg_packet *parse
 			shown = bpf_skb_ancestor_cgroup_id(skb, config.cgroup_level) == config.cgroup;
 	}
 	if (!flow && config.interface) {
-		sender = packet.flags & SYN && packet.flags & ACK ? LG_SERVER : LG_CLIENT;
-		flow = new_flow(config.netns, &packet, sender);
+		sender = packet->flags & SYN && packet->flags & ACK ? LG_SERVER : LG_CLIENT;
+		flow = new_flow(config.netns, packet, sender);
 		if (flow) {
 			flow->side[0].bits |= LG_SIDE_OURS | LG_SIDE_NO_SOCKET;
 			flow->side[1].bits |= LG_SIDE_OURS | LG_SIDE_NO_SOCKET;
@@ -342,23 +359,23 @@ static __always_inline int egress(struct __sk_buff *skb, struct lg_packet *parse
 	own = side_of(flow, sender);
 	if (!(own->bits & LG_SIDE_OURS))
 		return TCX_NEXT;
-	begin_packet(r, &packet, flow, sender, 0, config.netns, skb->ifindex);
+	begin_packet(r, packet, flow, sender, 0, config.netns, skb->ifindex);
 	if (!shown) {
-		if (packet.flags & RST && own->bits & LG_SIDE_STEALTH) {
+		if (packet->flags & RST && own->bits & LG_SIDE_STEALTH) {
 			own->bits &= ~LG_SIDE_STEALTH;
 			flow->own_drops++;
 			return TCX_DROP;
 		}
-		if (indicate(r, LAYER_OUTBOUND_TRANSPORT(packet.v6), KNOWS_PACKET, 1) == LG_BLOCK) {
+		if (indicate(r, LAYER_OUTBOUND_TRANSPORT(packet->v6), KNOWS_PACKET, 1) == LG_BLOCK) {
 			flow->own_drops++;
 			return TCX_DROP;
 		}
 	}
-	if (indicate(r, LAYER_OUTBOUND_IPPACKET(packet.v6), KNOWS_PACKET, 1) == LG_BLOCK) {
+	if (indicate(r, LAYER_OUTBOUND_IPPACKET(packet->v6), KNOWS_PACKET, 1) == LG_BLOCK) {
 		flow->own_drops++;
 		return TCX_DROP;
 	}
-	if (owner && shown && ours && now.turn && !(packet.flags & (SYN | RST)) && sk->state != BPF_TCP_LISTEN)
+	if (owner && shown && ours && now.turn && !(packet->flags & (SYN | RST)) && sk->state != BPF_TCP_LISTEN)
 		stamp(owner, LG_SETTLED_WIRE, now.turn, now.interface);
 	return TCX_NEXT;
 }
@@ -378,7 +395,7 @@ int lg_tcx_egress(struct __sk_buff *skb)
 	if (sk)
 		sk = bpf_sk_fullsock(sk);
 	if (sk)
-		owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
+		owner = OWNER_OF(bpf_get_socket_cookie(skb), sk);
 	if (owner && is_settled(owner, LG_SETTLED_WIRE, now))
 		return TCX_NEXT;
 	if (!parse(skb, &packet))
@@ -391,7 +408,9 @@ int lg_tcx_egress(struct __sk_buff *skb)
 	held = hold_record();
 	if (!held)
 		return TCX_NEXT;
-	does = egress(skb, &packet, owner, now, &held->r);
+	held->now = now;
+	held->packet = packet;
+	does = egress(skb, owner, held);
 	let_go(held);
 	return does;
 }

@@ -13,6 +13,7 @@
 #include "ends.h"
 #include "flow.h"
 #include "owner.h"
+#include "seats.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -40,10 +41,14 @@ __noinline int indicate_listen(struct lg_packet *packet, struct lg_owner *owner,
 /* A socket older than we are ends: sockops was never asked to call for it. */
 static __always_inline int end_of_old(struct sock *sk, int from)
 {
-	struct lg_owner *owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
 	struct lg_packet packet = {};
+	struct lg_owner *owner;
 	__u64 netns;
 
+	/* Most have no storage at all. */
+	if (!sk->sk_bpf_storage)
+		return 0;
+	owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
 	if (!owner || !(owner->bits & LG_OWNER_SEEDED))
 		return 0;
 	owner->bits &= ~LG_OWNER_SEEDED;
@@ -61,6 +66,7 @@ int BPF_PROG(lg_set_state, struct sock *sk, int from, int to)
 {
 	struct lg_packet packet = {};
 	struct lg_owner *owner;
+	struct lg_seat *seat;
 	__u32 flags;
 	__u64 netns;
 
@@ -74,6 +80,13 @@ int BPF_PROG(lg_set_state, struct sock *sk, int from, int to)
 	if (!owner)
 		return 0;
 	owner->cookie = bpf_get_socket_cookie(sk);
+	/* It wanted to connect before. */
+	seat = seat_of(owner->cookie);
+	if (seat) {
+		*owner = seat->owner;
+		owner->bits &= ~LG_OWNER_SEATED;
+		leave_seat(seat);
+	}
 	record_owner(owner);
 	local_end(&packet, sk);
 	netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, net_cookie);
@@ -240,6 +253,7 @@ int lg_seed(struct bpf_iter__task_file *ctx)
 	struct lg_packet packet = {};
 	struct sock *sk;
 	__u32 ours = config.cgroup_level & 15;
+	__u64 cookie;
 	int level;
 
 	if (!task || !file)
@@ -259,12 +273,13 @@ int lg_seed(struct bpf_iter__task_file *ctx)
 	bpf_core_read(&ancestor, sizeof(ancestor), &cgroup->ancestors[ours]);
 	if (BPF_CORE_READ(ancestor, kn, id) != config.cgroup)
 		return 0;
-	if (bpf_sk_storage_get(&lg_owners, sk, 0, 0))
+	cookie = bpf_get_socket_cookie(sk);
+	if (OWNER_OF(cookie, sk))
 		return 0;
 	owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!owner)
 		return 0;
-	owner->cookie = bpf_get_socket_cookie(sk);
+	owner->cookie = cookie;
 	owner->pid = task->tgid;
 	owner->user = BPF_CORE_READ(sk, sk_uid.val);
 	owner->cgroup = BPF_CORE_READ(cgroup, kn, id);
