@@ -194,12 +194,12 @@ HEADER_VERSION: Final = 0  # at 0
 HEADER_APP_TOP: Final = 1  # at 4
 HEADER_UNIT_TOP: Final = 2  # at 8
 HEADER_QUIET: Final = 3  # at 12
-HEADER_TURN: Final = 4  # at 16
+HEADER_PAD: Final = 4  # at 16
 HEADER_LAYER_VERSION: Final = slice(5, 133)  # at 20
 HEADER_ROOT: Final = slice(133, 261)  # at 532
 
 # struct lg_control
-CONTROL: Final = Struct("<QQIIIIQQ")
+CONTROL: Final = Struct("<QQIIIIQQQ")
 CONTROL_FLOWS: Final = 0  # at 0
 CONTROL_HEARTBEAT: Final = 1  # at 8
 CONTROL_ACTIVE: Final = 2  # at 16
@@ -208,6 +208,7 @@ CONTROL_TRANSLATED: Final = 4  # at 24
 CONTROL_NAMES: Final = 5  # at 28
 CONTROL_ABNORMAL: Final = 6  # at 32
 CONTROL_REFUSING: Final = 7  # at 40
+CONTROL_TURN: Final = 8  # at 48
 
 # struct lg_exe_key
 EXE_KEY: Final = Struct("<QII")

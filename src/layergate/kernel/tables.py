@@ -33,6 +33,7 @@ _ACTIVE_AT: Final = 16
 _SEEDED_AT: Final = 20
 _NAMES_AT: Final = 28
 _ABNORMAL_AT: Final = 32
+_TURN_AT: Final = 48
 _NAMES_MAX: Final = 0xFFFFFFFF
 _TURNS: Final = 0xFFFFFFFF
 _IP: Final = frozenset({"INBOUND_IPPACKET", "OUTBOUND_IPPACKET"})
@@ -69,6 +70,10 @@ class Control:
     @active.setter
     def active(self, slot: int) -> None:
         _NUMBER.pack_into(self._page, _ACTIVE_AT, slot)
+
+    def turn(self, number: int, quiet: int = 0) -> None:
+        """Say that turn *number* is in force (0: none, for it is being changed), and what it never asks. One store."""
+        _LONG.pack_into(self._page, _TURN_AT, quiet << 32 | number)
 
     def seeded(self) -> None:
         """Say that the owners of the sockets that were there before are known now."""
@@ -132,9 +137,13 @@ class Tables:
             for fd in arrays.values():
                 os.close(fd)
         self._turn = self._turn % _TURNS + 1
-        facts = (compiled.version, *tops, _quiet(compiled.tables.values()), self._turn)
+        quiet = _quiet(compiled.tables.values())
+        facts = (compiled.version, *tops, quiet, 0)
         self._headers.set(_NUMBER.pack(slot), layout.HEADER.pack(*facts, *versions, *roots))
+        # No packet takes the new tables for those of the old turn.
+        self._control.turn(0)
         self._control.active = slot
+        self._control.turn(self._turn, quiet)
 
 
 def _quiet(tables: Iterable[Table]) -> int:

@@ -53,7 +53,7 @@ __noinline int indicate_call_at(struct call *call, struct lg_owner *owner, __u32
 	r->scalar[LG_FIELD_IP_REMOTE_PORT] = call->remote_port;
 	r->scalar[LG_FIELD_FLAGS] = flags;
 	present |= name_owner(r, owner) | KNOWS(IP_PROTOCOL) | KNOWS(FLAGS) | KNOWS(REAUTHORIZE_REASON);
-	action = indicate(r, layer, present, 0);
+	action = indicate_at(r, layer, present, 0);
 	owner->filter = r->filter;
 	owner->counted = action == LG_BLOCK ? 0 : r->counted;
 	if (action == LG_BLOCK)
@@ -106,7 +106,7 @@ static __always_inline struct lg_owner *begin_call(struct bpf_sock_addr *ctx, st
 		return 0;
 	cookie = bpf_get_socket_cookie(ctx);
 	call->netns = bpf_get_netns_cookie(ctx);
-	owner = OWNER_OF(cookie, sk);
+	owner = owner_of(seat_of(cookie), sk);
 	if (owner)
 		return owner;
 	/* What binds may listen. */
@@ -183,7 +183,7 @@ int lg_post_bind4(struct bpf_sock *ctx)
 
 	if (ctx->protocol != TCP)
 		return 1;
-	owner = OWNER_OF(bpf_get_socket_cookie(ctx), ctx);
+	owner = owner_of(seat_of(bpf_get_socket_cookie(ctx)), ctx);
 	if (!owner)
 		return 1;
 	call.netns = bpf_get_netns_cookie(ctx);
@@ -200,7 +200,7 @@ int lg_post_bind6(struct bpf_sock *ctx)
 
 	if (ctx->protocol != TCP)
 		return 1;
-	owner = OWNER_OF(bpf_get_socket_cookie(ctx), ctx);
+	owner = owner_of(seat_of(bpf_get_socket_cookie(ctx)), ctx);
 	if (!owner)
 		return 1;
 	call.netns = bpf_get_netns_cookie(ctx);
@@ -316,18 +316,18 @@ int lg_sock_release(struct bpf_sock *ctx)
 {
 	struct call call = {};
 	struct lg_owner *owner;
-	__u64 cookie;
+	struct lg_seat *seat;
 
 	if (ctx->protocol != TCP)
 		return 1;
-	cookie = bpf_get_socket_cookie(ctx);
-	owner = OWNER_OF(cookie, ctx);
+	seat = seat_of(bpf_get_socket_cookie(ctx));
+	owner = owner_of(seat, ctx);
 	if (!owner || owner->bits & LG_OWNER_CHILD)
 		return 1;
 	if (!(owner->bits & LG_OWNER_ASSIGNED) || !is_unheard(LAYER_ALE_RESOURCE_RELEASE(owner->v6))) {
 		call.netns = bpf_get_netns_cookie(ctx);
 		on_release(&call, owner);
 	}
-	release_seat(cookie);
+	release_seat(seat);
 	return 1;
 }

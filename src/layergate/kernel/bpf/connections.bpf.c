@@ -47,7 +47,7 @@ static __always_inline void ends_of(struct bpf_sock_ops *ctx, struct lg_packet *
 
 __noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie)
 {
-	struct lg_turn now = turn_now(0);
+	struct lg_turn now = turn_now();
 	struct lg_flow *flow;
 	struct lg_held *held;
 	__u32 sender = LG_CLIENT;
@@ -131,14 +131,17 @@ static __always_inline void tell_established(struct lg_record *r, struct lg_pack
 
 __noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie, __u32 side)
 {
-	struct lg_turn now = turn_now(0);
 	struct lg_flow *flow = 0;
 	struct lg_side *own = 0;
+	struct lg_turn now;
 	struct lg_held *held;
-	__u32 sender = LG_CLIENT;
+	__u32 sender = LG_CLIENT, accepted;
 
 	if (!packet)
 		return 1;
+	/* Before the turn: what was not asked in a version is not taken for permitted by it. */
+	accepted = layer_version(LAYER_ALE_AUTH_RECV_ACCEPT(packet->v6));
+	now = turn_now();
 	if (owner && owner->bits & LG_OWNER_FLOWLESS && is_unheard(LAYER_ALE_FLOW_ESTABLISHED(packet->v6)))
 		return 1;
 	/* The map of flows is large and cold: it is not looked into while it was never used. */
@@ -152,7 +155,7 @@ __noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, 
 			owner->filter = own->filter;
 	} else if (owner && side == LG_SERVER && keeps_no_flow(now)) {
 		owner->filter = 0;
-		begin_flowless(owner, now, layer_version(LAYER_ALE_AUTH_RECV_ACCEPT(packet->v6)));
+		begin_flowless(owner, now, accepted);
 		return 1;
 	}
 	if (!is_unheard(LAYER_ALE_FLOW_ESTABLISHED(packet->v6)) || !own || own->counted || own->pending) {
@@ -164,7 +167,7 @@ __noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, 
 	}
 	/* Nothing is asked of its packets: the first need not be looked at either. */
 	if (own && owner && side == LG_SERVER && now.quiet & LG_QUIET_PACKETS &&
-	    own->ale_version == layer_version(LAYER_ALE_AUTH_RECV_ACCEPT(packet->v6)))
+	    own->ale_version == accepted)
 		settle(owner, own, LG_SETTLED_IN, now);
 	return 1;
 }
@@ -204,10 +207,9 @@ __noinline int forget_flow(struct lg_packet *packet, __u64 netns)
 }
 
 /* What a seat keeps of its connection: `packet` is one that it would send. */
-static __always_inline void begin_seated(__u64 cookie, const struct lg_packet *packet, __u64 netns, __u32 established)
+static __always_inline void begin_seated(struct lg_seat *seat, const struct lg_packet *packet, __u64 netns,
+					 __u32 established)
 {
-	struct lg_seat *seat = seat_of(cookie);
-
 	if (!seat)
 		return;
 	seat->netns = netns;
@@ -222,16 +224,9 @@ static __always_inline void begin_seated(__u64 cookie, const struct lg_packet *p
 	seat->life = LG_SEAT_OPEN;
 }
 
-static __always_inline void establish_seated(__u64 cookie)
-{
-	struct lg_seat *seat = seat_of(cookie);
-
-	if (seat)
-		seat->established = 1;
-}
-
 /* A socket has come out of its listener: from the hand of this processor it has its owner. */
-static __always_inline struct lg_owner *own_child(struct bpf_sock *sk, __u64 cookie, const struct lg_packet *packet)
+static __always_inline struct lg_owner *own_child(struct bpf_sock *sk, __u64 cookie, const struct lg_packet *packet,
+						  __u64 netns)
 {
 	struct lg_owner *owner = 0;
 	struct lg_hand *hand;
@@ -243,6 +238,7 @@ static __always_inline struct lg_owner *own_child(struct bpf_sock *sk, __u64 coo
 		return 0;
 	hand->port = 0;
 	seat = take_seat(cookie);
+	begin_seated(seat, packet, netns, 1);
 	if (seat)
 		owner = &seat->owner;
 	else
@@ -270,14 +266,13 @@ __noinline int on_op(struct bpf_sock_ops *ctx, struct lg_owner *owner, __u32 op,
 	netns = bpf_get_netns_cookie(ctx);
 	switch (op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		begin_seated(cookie, &packet, netns, 0);
+		begin_seated(seat_of(cookie), &packet, netns, 0);
 		return passed(on_connecting(&packet, owner, netns, cookie));
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		return passed(on_established(&packet, owner, netns, cookie, LG_CLIENT));
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		if (sk)
-			owner = own_child(sk, cookie, &packet);
-		begin_seated(cookie, &packet, netns, 1);
+			owner = own_child(sk, cookie, &packet, netns);
 		return passed(on_established(&packet, owner, netns, cookie, LG_SERVER));
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		return passed(on_listening(&packet, owner, netns));
@@ -286,7 +281,7 @@ __noinline int on_op(struct bpf_sock_ops *ctx, struct lg_owner *owner, __u32 op,
 		on_close(&packet, owner, netns, *(volatile __u32 *)&ctx->args[0]);
 		if (!flowless)
 			forget_flow(&packet, netns);
-		close_seat(cookie);
+		close_seat(seat_of(cookie));
 		return 1;
 	}
 	return 1;
@@ -301,6 +296,7 @@ int lg_sockops(struct bpf_sock_ops *ctx)
 {
 	__u32 op = *(volatile __u32 *)&ctx->op;
 	struct lg_owner *owner = 0;
+	struct lg_seat *seat = 0;
 	struct bpf_sock *sk;
 	__u64 cookie;
 
@@ -310,17 +306,19 @@ int lg_sockops(struct bpf_sock_ops *ctx)
 		return 1;
 	cookie = bpf_get_socket_cookie(ctx);
 	sk = ctx->sk;
-	if (sk && op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
-		owner = OWNER_OF(cookie, sk);
-	if (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
-		establish_seated(cookie);
-	if (owner && owner->bits & LG_OWNER_FLOWLESS && keeps_no_flow(turn_now(0))) {
+	if (sk && op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
+		seat = seat_of(cookie);
+		owner = owner_of(seat, sk);
+	}
+	if (seat && op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+		seat->established = 1;
+	if (owner && owner->bits & LG_OWNER_FLOWLESS && keeps_no_flow(turn_now())) {
 		if (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
 			return 1;
 		if (op == BPF_SOCK_OPS_STATE_CB) {
 			unsettle(owner);
 			owner->bits &= ~LG_OWNER_FLOWLESS;
-			close_seat(cookie);
+			close_seat(seat);
 			return 1;
 		}
 	}

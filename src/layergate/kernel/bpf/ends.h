@@ -5,19 +5,23 @@
 #ifndef LAYERGATE_ENDS_H
 #define LAYERGATE_ENDS_H
 
-#include <bpf/bpf_core_read.h>
-
 #include "flow.h"
 #include "kernel_types.h"
 
-static __always_inline void local_end(struct lg_packet *packet, const struct sock *sk)
+static __always_inline void read_v6(__u64 *to, const struct in6_addr *address)
 {
 	__u32 words[4];
 
-	packet->source_port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) == FAMILY_V6) {
-		BPF_CORE_READ_INTO(&words, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32);
-		from_v6(packet->source, words);
+	for (int place = 0; place < 4; place++)
+		words[place] = address->in6_u.u6_addr32[place];
+	from_v6(to, words);
+}
+
+static __always_inline void local_end(struct lg_packet *packet, const struct sock *sk)
+{
+	packet->source_port = sk->__sk_common.skc_num;
+	if (sk->__sk_common.skc_family == FAMILY_V6) {
+		read_v6(packet->source, &sk->__sk_common.skc_v6_rcv_saddr);
 		packet->v6 = 1;
 		if (is_mapped(packet->source)) {
 			packet->v6 = 0;
@@ -25,21 +29,22 @@ static __always_inline void local_end(struct lg_packet *packet, const struct soc
 			packet->source[1] = (__u32)packet->source[1];
 		}
 	} else {
-		packet->source[1] = bpf_ntohl(BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+		packet->source[1] = bpf_ntohl(sk->__sk_common.skc_rcv_saddr);
 	}
 }
 
 static __always_inline void remote_end(struct lg_packet *packet, const struct sock *sk)
 {
-	__u32 words[4];
+	packet->destination_port = bpf_ntohs(sk->__sk_common.skc_dport);
+	if (packet->v6)
+		read_v6(packet->destination, &sk->__sk_common.skc_v6_daddr);
+	else
+		packet->destination[1] = bpf_ntohl(sk->__sk_common.skc_daddr);
+}
 
-	packet->destination_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	if (packet->v6) {
-		BPF_CORE_READ_INTO(&words, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr32);
-		from_v6(packet->destination, words);
-	} else {
-		packet->destination[1] = bpf_ntohl(BPF_CORE_READ(sk, __sk_common.skc_daddr));
-	}
+static __always_inline __u64 netns_of(const struct sock *sk)
+{
+	return sk->__sk_common.skc_net.net->net_cookie;
 }
 
 #endif

@@ -11,7 +11,6 @@
 
 #define EEXIST 17
 #define TCP 6
-#define STREAM_SOCKET 1 /* SOCK_STREAM; the kernel's own socket for RST and TIME_WAIT is raw */
 #define FIN 0x01
 #define SYN 0x02
 #define RST 0x04

@@ -49,9 +49,39 @@ struct mm_struct {
 	struct file *exe_file;
 };
 
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup;
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	int level;
+	struct kernfs_node *kn;
+	struct cgroup *ancestors[];
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
+struct cred {
+	struct {
+		__u32 val;
+	} uid;
+};
+
 struct task_struct {
 	int tgid;
 	struct mm_struct *mm;
+	const struct cred *cred;
+	struct css_set *cgroups;
 };
 
 struct net {
@@ -85,16 +115,6 @@ struct sock_common {
 	atomic64_t skc_cookie;
 };
 
-struct kernfs_node {
-	__u64 id;
-};
-
-struct cgroup {
-	int level;
-	struct kernfs_node *kn;
-	struct cgroup *ancestors[];
-};
-
 struct sock_cgroup_data {
 	struct cgroup *cgroup;
 };
@@ -103,6 +123,7 @@ struct sock {
 	struct sock_common __sk_common;
 	int sk_rx_dst_ifindex;
 	__u16 sk_protocol;
+	__u16 sk_type;
 	struct {
 		__u32 val;
 	} sk_uid;

@@ -248,7 +248,7 @@ struct lg_header {
 	__u32 app_top; /* no application that these tables name has a greater number; nor has a unit */
 	__u32 unit_top;
 	__u32 quiet; /* LG_QUIET_* */
-	__u32 turn; /* counts what was put in force; never 0 */
+	__u32 pad;
 	__u32 layer_version[128]; /* by layer; as many as a mask bounds (LG_LAYER_MASK) */
 	__u32 root[128]; /* the step that a walk begins at, 0: the layer has no filters */
 };
@@ -262,6 +262,7 @@ struct lg_control {
 	__u32 names; /* counts changes of lg_apps and lg_units; 0: they are empty */
 	__u64 abnormal; /* bit per limit that counts what connections do that is not normal */
 	__u64 refusing; /* the second (high 32 bits), how many SYNs were answered with RST in it */
+	__u64 turn; /* what is in force: its lg_header.quiet (high 32 bits); counts what was (low), never 0, but while it changes */
 };
 
 struct lg_exe_key {

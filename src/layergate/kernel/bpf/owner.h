@@ -9,6 +9,7 @@
 #include "maps.h"
 
 #define EXE_DEEP 40
+#define CGROUPS_DEEP 32
 
 struct exe_walk {
 	struct lg_exe *exe;
@@ -49,27 +50,30 @@ static long walk_up(__u32 index, struct exe_walk *walk)
 	return 0;
 }
 
-/* The executable that a processor kept last: mostly that of the next call too. */
+/* The executable that was kept last on a processor: mostly it is that of the next call too. One word, for another process
+ * may come in between. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct lg_exe_key);
+	__type(value, __u64);
 } lg_last_exe SEC(".maps");
 
 /* Keep the path of an executable, once: names from the file up to the root, across mounts. */
 static __always_inline int keep_exe(struct lg_exe_key *key, struct file *file)
 {
 	struct exe_walk walk = {};
-	struct lg_exe_key *last;
 	struct lg_exe *none;
+	__u64 *last, mark;
 	__u32 zero = 0;
 
 	last = bpf_map_lookup_elem(&lg_last_exe, &zero);
-	if (!key || !last || (last->ino == key->ino && last->dev == key->dev))
+	if (!key || !last)
 		return 0;
-	last->ino = key->ino;
-	last->dev = key->dev;
+	mark = key->ino ^ (__u64)key->dev << 32;
+	if (*last == mark)
+		return 0;
+	*last = mark;
 	if (bpf_map_lookup_elem(&lg_exes, key))
 		return 0;
 	none = bpf_map_lookup_elem(&lg_no_exe, &zero);
@@ -84,25 +88,53 @@ static __always_inline int keep_exe(struct lg_exe_key *key, struct file *file)
 	return 0;
 }
 
+/* As record_units(), of groups however deep, at ten times the cost. */
+static __noinline int record_deep_units(struct lg_owner *owner)
+{
+	for (int place = 0; place < LG_UNITS_DEEP; place++)
+		owner->units[place] = bpf_get_current_ancestor_cgroup_id(place + 1);
+	return 0;
+}
+
+/* The control groups above `cgroup`, which is the calling process's, and itself, from level 1. */
+static __always_inline void record_units(struct lg_owner *owner, struct cgroup *cgroup)
+{
+	int level = cgroup->level;
+
+	if (level > CGROUPS_DEEP) {
+		record_deep_units(owner);
+		return;
+	}
+	for (int place = 0; place < LG_UNITS_DEEP; place++)
+		owner->units[place] = 0;
+#pragma clang loop unroll(disable)
+	for (int up = 0; up < CGROUPS_DEEP && level > 0; up++) {
+		if (level <= LG_UNITS_DEEP)
+			owner->units[level - 1] = cgroup->kn->id;
+		cgroup = cgroup->self.parent->cgroup;
+		level--;
+	}
+}
+
 /* Record the calling process as the owner. */
 __noinline int record_owner(struct lg_owner *owner)
 {
-	/* Read directly, not by reads that may fail: it is done at every connect. */
+	/* Read directly, not by helpers, each of which costs as much as ten reads: it is done at every connect. */
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct lg_exe_key key = {};
+	struct cgroup *cgroup;
 	struct mm_struct *mm;
 	struct inode *inode;
 	struct file *file;
-	__u64 unit = 1;
 
 	if (!owner)
 		return 0;
+	cgroup = task->cgroups->dfl_cgrp;
 	owner->names = 0;
-	owner->pid = bpf_get_current_pid_tgid() >> 32;
-	owner->user = (__u32)bpf_get_current_uid_gid();
-	owner->cgroup = bpf_get_current_cgroup_id();
-	for (int level = 0; level < LG_UNITS_DEEP; level++)
-		unit = owner->units[level] = unit ? bpf_get_current_ancestor_cgroup_id(level + 1) : 0;
+	owner->pid = task->tgid;
+	owner->user = task->cred->uid.val;
+	owner->cgroup = cgroup->kn->id;
+	record_units(owner, cgroup);
 	mm = task->mm;
 	file = mm ? mm->exe_file : 0;
 	if (!file)

@@ -32,16 +32,6 @@ struct signal_struct {
 	struct pid *pids[4];
 };
 
-struct css_set {
-	struct cgroup *dfl_cgrp;
-};
-
-struct cred___owners {
-	struct {
-		__u32 val;
-	} uid;
-};
-
 struct task_struct___owners {
 	int tgid;
 	char comm[16];
@@ -49,7 +39,7 @@ struct task_struct___owners {
 	struct signal_struct *signal;
 	struct pid *thread_pid;
 	struct css_set *cgroups;
-	struct cred___owners *cred;
+	struct cred *cred;
 	struct task_struct *group_leader;
 };
 

@@ -201,28 +201,30 @@ __noinline int egress(struct __sk_buff *skb, struct lg_owner *owner, struct lg_h
 SEC("cgroup_skb/egress")
 int lg_egress(struct __sk_buff *skb)
 {
-	struct lg_turn now = turn_now(*(volatile __u32 *)&skb->ifindex);
+	struct lg_turn now = turn_now();
 	struct bpf_sock *sk = skb->sk;
 	struct lg_owner *owner;
 	struct lg_held *held;
+	struct sock *tcp;
 	int passes;
 
 	if (!sk)
 		return 1;
-	sk = bpf_sk_fullsock(sk);
-	/* The kernel's own sockets (RST, TIME_WAIT) are left to tcx. */
-	if (!sk || sk->protocol != TCP || sk->type != STREAM_SOCKET)
-		return 1;
 	/* The answer to a SYN; the RST of a connection that is closed by now. */
 	if (keeps_no_flow(now) && (sk->state == BPF_TCP_LISTEN || sk->state == BPF_TCP_CLOSE))
 		return 1;
-	owner = OWNER_OF(bpf_get_socket_cookie(skb), sk);
-	if (owner && is_settled(owner, LG_SETTLED_OUT, now))
+	/* The kernel's own sockets (RST, TIME_WAIT) are left to tcx. */
+	tcp = tcp_of(sk);
+	if (!tcp)
+		return 1;
+	owner = owner_of(seat_of(cookie_of(tcp)), tcp);
+	if (owner && is_settled(owner, LG_SETTLED_OUT, now, skb))
 		return 1;
 	held = hold_record();
 	if (!held)
 		return 1;
 	held->now = now;
+	held->now.interface = *(volatile __u32 *)&skb->ifindex;
 	passes = egress(skb, owner, held);
 	let_go(held);
 	return passed(passes);
@@ -405,26 +407,25 @@ __noinline int ingress(struct __sk_buff *skb, __u32 listening, struct lg_owner *
 SEC("cgroup_skb/ingress")
 int lg_ingress(struct __sk_buff *skb)
 {
-	struct lg_turn now = turn_now(*(volatile __u32 *)&skb->ifindex);
-	struct bpf_sock *sk = skb->sk;
-	struct lg_owner *owner = 0;
+	struct lg_turn now = turn_now();
+	struct sock *tcp = tcp_of(skb->sk);
+	struct lg_owner *owner;
 	struct lg_held *held;
 	__u32 listening;
 	int passes;
 
-	if (!sk)
+	if (!tcp)
 		return 1;
-	listening = sk->state == BPF_TCP_LISTEN || sk->state == BPF_TCP_NEW_SYN_RECV;
-	sk = bpf_sk_fullsock(sk);
-	if (sk && listening) {
-		owner = bpf_sk_storage_get(&lg_owners, sk, 0, 0);
+	listening = tcp->__sk_common.skc_state == BPF_TCP_LISTEN;
+	if (listening) {
+		owner = bpf_sk_storage_get(&lg_owners, tcp, 0, 0);
 		if (owner)
-			hand_over(owner, sk->src_port, now.interface);
-	} else if (sk) {
-		owner = OWNER_OF(bpf_get_socket_cookie(skb), sk);
+			hand_over(owner, tcp->__sk_common.skc_num, *(volatile __u32 *)&skb->ifindex);
+	} else {
+		owner = owner_of(seat_of(cookie_of(tcp)), tcp);
 		if (owner && !owner->interface)
-			owner->interface = now.interface;
-		if (owner && is_settled(owner, LG_SETTLED_IN, now))
+			owner->interface = *(volatile __u32 *)&skb->ifindex;
+		if (owner && is_settled(owner, LG_SETTLED_IN, now, skb))
 			return 1;
 	}
 	if (listening && keeps_no_flow(now) && owner && !(owner->bits & LG_OWNER_LISTEN_DENIED))
@@ -433,6 +434,7 @@ int lg_ingress(struct __sk_buff *skb)
 	if (!held)
 		return 1;
 	held->now = now;
+	held->now.interface = *(volatile __u32 *)&skb->ifindex;
 	passes = ingress(skb, listening, owner, held);
 	let_go(held);
 	return passed(passes);

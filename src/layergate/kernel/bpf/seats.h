@@ -17,10 +17,28 @@
 #ifndef LAYERGATE_SEATS_H
 #define LAYERGATE_SEATS_H
 
+#include "kernel_types.h"
 #include "maps.h"
 
 /* In jiffies: at least a twentieth of a second, where no program runs for a thousandth. */
 #define LG_SEAT_REST 64
+
+#define STREAM_SOCKET 1 /* SOCK_STREAM; the kernel's own socket for RST and TIME_WAIT is raw */
+
+/* The socket of a packet, if it is a TCP connection's or a listener's, to be read directly: a helper for each thing that is
+ * to be known of it costs more than all else that a settled packet does. */
+static __always_inline struct sock *tcp_of(void *sk)
+{
+	struct sock *tcp = sk ? (struct sock *)bpf_skc_to_tcp_sock(sk) : 0;
+
+	return tcp && tcp->sk_type == STREAM_SOCKET ? tcp : 0;
+}
+
+/* 0: nobody has asked for it yet. */
+static __always_inline __u64 cookie_of(const struct sock *tcp)
+{
+	return tcp->__sk_common.skc_cookie.counter;
+}
 
 static __always_inline struct lg_seat *seat_at(__u64 cookie)
 {
@@ -58,19 +76,15 @@ static __always_inline void leave_seat(struct lg_seat *seat)
 }
 
 /* No file has the socket any more. */
-static __always_inline void release_seat(__u64 cookie)
+static __always_inline void release_seat(struct lg_seat *seat)
 {
-	struct lg_seat *seat = seat_of(cookie);
-
 	if (seat && !(__sync_fetch_and_or(&seat->life, LG_SEAT_RELEASED) & LG_SEAT_OPEN))
 		leave_seat(seat);
 }
 
 /* Its connection is over. */
-static __always_inline void close_seat(__u64 cookie)
+static __always_inline void close_seat(struct lg_seat *seat)
 {
-	struct lg_seat *seat = seat_of(cookie);
-
 	if (!seat)
 		return;
 	seat->established = 0;
@@ -78,12 +92,11 @@ static __always_inline void close_seat(__u64 cookie)
 		leave_seat(seat);
 }
 
-/* The owner of a socket, `sk`, whose cookie it is; nobody's is 0. */
-#define OWNER_OF(cookie, sk)                                                                                           \
-	({                                                                                                             \
-		struct lg_seat *seat_ = seat_of(cookie);                                                               \
-		seat_ ? &seat_->owner : (struct lg_owner *)bpf_sk_storage_get(&lg_owners, sk, 0, 0);                   \
-	})
+/* The owner of the socket `sk`, whose seat is `seat`, if it has one. Nobody: 0. */
+static __always_inline struct lg_owner *owner_of(struct lg_seat *seat, void *sk)
+{
+	return seat ? &seat->owner : bpf_sk_storage_get(&lg_owners, sk, 0, 0);
+}
 
 /* The same who owns it. */
 static __always_inline void inherit(struct lg_owner *heir, const struct lg_owner *owner)

@@ -8,8 +8,8 @@
  * there a few thousand tuples are kept that pass (lg_passing): what an interface asks of a packet depends on its tuple,
  * its interface and the policy alone.
  *
- * The turn is read before anything is decided, so a stamp is never newer than what it is the result of. Nothing is
- * stamped while a filter looks at streams, for the bytes of a stream are counted by the packet. What ends a stamp: another
+ * The turn is read before anything is decided, so a stamp is never newer than what it is the result of; while another
+ * policy is put in force there is no turn, and every packet is looked at. Nothing is stamped while a filter looks at streams, for the bytes of a stream are counted by the packet. What ends a stamp: another
  * turn, a block, the end of the connection, another connect.
  *
  * Where the policy asks nothing of a connection once its call is made, no flow is kept either: owner and socket storage
@@ -21,19 +21,22 @@
 
 #include "flow.h"
 
-static __always_inline struct lg_turn turn_now(__u32 interface)
+/* The interface is not known yet: a packet that passes wherever it comes to needs no look at it. */
+static __always_inline struct lg_turn turn_now(void)
 {
-	struct lg_turn now = {.interface = interface};
-	struct lg_header *header;
-	__u32 slot;
+	struct lg_turn now = {};
+	struct lg_control *control;
+	__u32 zero = 0;
+	__u64 turn;
 
 	/* Whoever wants to hear of permits is told of each. */
 	if (config.emit >= LG_EMIT_ALL)
 		return now;
-	header = policy(&slot);
-	if (header) {
-		now.turn = header->turn;
-		now.quiet = header->quiet;
+	control = bpf_map_lookup_elem(&lg_control, &zero);
+	if (control) {
+		turn = *(volatile __u64 *)&control->turn;
+		now.turn = turn;
+		now.quiet = turn >> 32;
 	}
 	return now;
 }
@@ -44,10 +47,10 @@ static __always_inline int keeps_no_flow(struct lg_turn now)
 	return now.turn && now.quiet & LG_QUIET_FLOWS;
 }
 
-static __always_inline int is_settled(const struct lg_owner *owner, __u32 hook, struct lg_turn now)
+static __always_inline int is_settled(const struct lg_owner *owner, __u32 hook, struct lg_turn now, struct __sk_buff *skb)
 {
 	return now.turn && owner->settled[hook] == now.turn &&
-	       (!owner->settled_on[hook] || owner->settled_on[hook] == now.interface);
+	       (!owner->settled_on[hook] || owner->settled_on[hook] == *(volatile __u32 *)&skb->ifindex);
 }
 
 /* What was written before is seen before what is read afterwards: of atomic operations, those that return a value do it. */

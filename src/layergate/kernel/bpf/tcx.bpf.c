@@ -48,20 +48,13 @@ static __always_inline void tuple_of(struct bpf_sock_tuple *tuple, const struct 
 	}
 }
 
-/* The cookie of a socket that was looked up, for which there is no helper; 0: nobody has asked for it yet. */
-static __always_inline __u64 cookie_of(struct bpf_sock *found)
-{
-	struct sock *sk = (struct sock *)bpf_skc_to_tcp_sock(found);
-
-	return sk ? sk->__sk_common.skc_cookie.counter : 0;
-}
-
 static __noinline int socket_state(struct __sk_buff *skb, const struct lg_packet *packet, int with_source, int *whose,
 				   struct lg_record *owner_in)
 {
 	struct bpf_sock_tuple tuple = {};
-	struct bpf_sock *found, *full;
+	struct bpf_sock *found;
 	struct lg_owner *owner;
+	struct sock *tcp;
 	int state;
 
 	if (!packet || !whose || !owner_in)
@@ -71,9 +64,9 @@ static __noinline int socket_state(struct __sk_buff *skb, const struct lg_packet
 	if (!found)
 		return 0;
 	state = found->state;
-	full = bpf_sk_fullsock(found);
-	if (full) {
-		owner = OWNER_OF(cookie_of(found), full);
+	tcp = tcp_of(found);
+	if (tcp) {
+		owner = owner_of(seat_of(cookie_of(tcp)), tcp);
 		*whose = owner ? OURS : FOREIGN;
 		if (owner) {
 			owner_in->cookie = owner->cookie;
@@ -261,7 +254,7 @@ static __always_inline int ingress(struct __sk_buff *skb, struct lg_packet *pars
 SEC("tc")
 int lg_tcx_ingress(struct __sk_buff *skb)
 {
-	struct lg_turn now = turn_now(*(volatile __u32 *)&skb->ifindex);
+	struct lg_turn now = turn_now();
 	struct lg_passing *passing;
 	struct lg_packet packet = {};
 	struct lg_held *held;
@@ -273,6 +266,7 @@ int lg_tcx_ingress(struct __sk_buff *skb)
 		return TCX_NEXT;
 	if (!config.interface && now.quiet & LG_QUIET_WIRE && !(packet.flags & SYN))
 		return TCX_NEXT;
+	now.interface = *(volatile __u32 *)&skb->ifindex;
 	passing = place_of(&packet);
 	if (passing && now.turn && !(packet.flags & SYN) && is_passing(passing, &packet, now))
 		return TCX_NEXT;
@@ -383,25 +377,24 @@ __noinline int egress(struct __sk_buff *skb, struct lg_owner *owner, struct lg_h
 SEC("tc")
 int lg_tcx_egress(struct __sk_buff *skb)
 {
-	struct lg_turn now = turn_now(*(volatile __u32 *)&skb->ifindex);
-	struct bpf_sock *sk = skb->sk;
+	struct lg_turn now = turn_now();
 	struct lg_packet packet = {};
 	struct lg_owner *owner = 0;
 	struct lg_held *held;
+	struct sock *tcp;
 	int does;
 
 	if (!config.interface && keeps_no_flow(now))
 		return TCX_NEXT;
-	if (sk)
-		sk = bpf_sk_fullsock(sk);
-	if (sk)
-		owner = OWNER_OF(bpf_get_socket_cookie(skb), sk);
-	if (owner && is_settled(owner, LG_SETTLED_WIRE, now))
+	tcp = tcp_of(skb->sk);
+	if (tcp)
+		owner = owner_of(seat_of(cookie_of(tcp)), tcp);
+	if (owner && is_settled(owner, LG_SETTLED_WIRE, now, skb))
 		return TCX_NEXT;
 	if (!parse(skb, &packet))
 		return TCX_NEXT;
 	if (!config.interface && now.quiet & LG_QUIET_WIRE && !(packet.flags & SYN)) {
-		if (sk && owner && sk->state != BPF_TCP_LISTEN)
+		if (tcp && owner && tcp->__sk_common.skc_state != BPF_TCP_LISTEN)
 			stamp(owner, LG_SETTLED_WIRE, now.turn, 0);
 		return TCX_NEXT;
 	}
@@ -409,6 +402,7 @@ int lg_tcx_egress(struct __sk_buff *skb)
 	if (!held)
 		return TCX_NEXT;
 	held->now = now;
+	held->now.interface = *(volatile __u32 *)&skb->ifindex;
 	held->packet = packet;
 	does = egress(skb, owner, held);
 	let_go(held);

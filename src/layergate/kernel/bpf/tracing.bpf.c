@@ -57,7 +57,7 @@ static __always_inline int end_of_old(struct sock *sk, int from)
 	packet.source_port = owner->port;
 	packet.v6 = owner->v6;
 	remote_end(&packet, sk);
-	netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, net_cookie);
+	netns = netns_of(sk);
 	return on_close(&packet, owner, netns, from);
 }
 
@@ -89,7 +89,7 @@ int BPF_PROG(lg_set_state, struct sock *sk, int from, int to)
 	}
 	record_owner(owner);
 	local_end(&packet, sk);
-	netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, net_cookie);
+	netns = netns_of(sk);
 	flags = is_any(packet.source) ? IS_WILDCARD_BIND : 0;
 	if (!(owner->bits & LG_OWNER_BIND_SEEN)) {
 		/* listen() without bind: nothing can be refused any more, so a block counts as one of the listen. */
@@ -154,7 +154,7 @@ static __noinline int parse_kernel(struct sk_buff *skb, struct lg_packet *packet
 	return 1;
 }
 
-static __always_inline __u64 netns_of(struct sk_buff *skb)
+static __always_inline __u64 netns_of_packet(struct sk_buff *skb)
 {
 	struct sock *sk = BPF_CORE_READ(skb, sk);
 
@@ -218,7 +218,7 @@ int BPF_PROG(lg_kfree_skb, struct sk_buff *skb, void *location, __u32 reason)
 
 	if (reason <= NOT_SPECIFIED || !parse_kernel(skb, &packet))
 		return 0;
-	netns = netns_of(skb);
+	netns = netns_of_packet(skb);
 	flow = find_flow(netns, &packet, &sender);
 	if (!flow)
 		return 0;
@@ -274,7 +274,7 @@ int lg_seed(struct bpf_iter__task_file *ctx)
 	if (BPF_CORE_READ(ancestor, kn, id) != config.cgroup)
 		return 0;
 	cookie = bpf_get_socket_cookie(sk);
-	if (OWNER_OF(cookie, sk))
+	if (owner_of(seat_of(cookie), sk))
 		return 0;
 	owner = bpf_sk_storage_get(&lg_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!owner)
