@@ -54,20 +54,18 @@ SEC("tc")
 int bench_decide(struct __sk_buff *skb)
 {
 	struct lg_record *r = next_header();
-	struct lg_header *header;
-	__u32 slot = 0, root;
+	const struct lg_header *header;
+	__u32 root;
 
 	(void)skb;
 	if (!r)
 		return 0;
-	header = policy(&slot);
-	if (!header)
-		return 0;
+	header = policy();
 	root = header->root[r->layer & LG_LAYER_MASK];
 	r->filter = 0;
 	r->action = LG_PERMIT;
 	r->hard = 0;
 	if (root)
-		classify(r, slot * LG_LAYERS + (r->layer & LG_LAYER_MASK), root);
+		classify(r, header->tables + (r->layer & LG_LAYER_MASK), root);
 	return r->action;
 }

@@ -19,13 +19,13 @@ from layergate.compile import KERNEL_WORDS, Compiled
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.libbpf import BpfObject, Command, bpf, kernel_has
 from layergate.kernel.limits import Limits
-from layergate.kernel.loader import CONFIG, ITERATOR
+from layergate.kernel.loader import CONFIG, CONTROL, HEADERS, ITERATOR, OURS
 from layergate.kernel.tables import Control, Tables
 from layergate.model import Layer, NotSupportedError, Value
 from tools import build_bpf
 
 HERE: Final = Path(__file__).parent
-HEADERS: Final = 8192
+KEYS: Final = 8192
 PACKET: Final = bytes(64)
 # prog_fd, retval, data_size_in, data_size_out, data_in, data_out, repeat, duration
 _TEST_RUN: Final = struct.Struct("<IIIIQQII")
@@ -50,10 +50,10 @@ class KernelClassifier:
         walks = kernel_has(ITERATOR) if iterates is None else iterates
         self._object.set_initial_value(CONFIG, layout.CONFIG.pack(0, 0, 0, 0, layout.EMIT_BLOCKS, 0, walks))
         self._object.load()
-        fds = {name: self._object.map_fd(name) for name in self._object.maps() if not name.startswith(".")}
-        self._control = Control(fds["lg_control"])
-        self._tables = Tables(fds["lg_tables"], fds["lg_headers"], self._control, Limits.of(fds))
-        self._headers = mmap.mmap(fds["bench_headers"], _pages(HEADERS * layout.RECORD.size))
+        fds = {name: self._object.map_fd(name) for name in self._object.maps() if name.startswith((*OURS, "bench_"))}
+        self._control = Control(fds[CONTROL])
+        self._tables = Tables(fds["lg_tables"], fds[HEADERS], self._control, Limits.of(fds))
+        self._headers = mmap.mmap(fds["bench_headers"], _pages(KEYS * layout.RECORD.size))
         self._next = mmap.mmap(fds["bench_next"], mmap.PAGESIZE)
         self._programs = {name: self._object.program_fd(name) for name in ("bench_nothing", "bench_decide")}
 
@@ -73,18 +73,18 @@ class KernelClassifier:
         self._tables.put(compiled)
 
     def load(self, layer: Layer, keys: Sequence[Sequence[int]]) -> None:
-        """Let the runs to come go through *keys* (`Layout.key`), over and over where there are fewer than HEADERS."""
+        """Let the runs to come go through *keys* (`Layout.key`), over and over where there are fewer than KEYS."""
         record = bytearray(layout.RECORD.size)
         size = layout.RECORD.size
         blank = layout.RECORD.unpack(bytes(record))
         fields = list(blank)
         fields[layout.RECORD_LAYER] = layer.id
         record[:] = layout.RECORD.pack(*fields)
-        for place in range(HEADERS):
+        for place in range(KEYS):
             _KEY.pack_into(record, _KEY_AT, *keys[place % len(keys)][:KERNEL_WORDS])
             self._headers[place * size : (place + 1) * size] = record
 
-    def run(self, program: str = "bench_decide", count: int = HEADERS) -> float:
+    def run(self, program: str = "bench_decide", count: int = KEYS) -> float:
         """Run *program* on the next *count* headers, from the first on; return the mean time of a run, ns."""
         self._next[:4] = bytes(4)
         data = ctypes.create_string_buffer(PACKET, len(PACKET))
@@ -111,7 +111,7 @@ class KernelClassifier:
     def decide(
         self, compiled: Compiled, layer: Layer, asked: Sequence[Mapping[str, Value]]
     ) -> list[tuple[int, int, bool]]:
-        """Return what is decided on each of *asked*, at most HEADERS, at *layer*."""
+        """Return what is decided on each of *asked*, at most KEYS, at *layer*."""
         table = compiled.table(layer)
         if table is None:
             return [(layout.PERMIT, 0, False)] * len(asked)

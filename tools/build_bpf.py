@@ -97,8 +97,6 @@ def compile_command() -> list[str]:
     multiarch = Path("/usr/include") / f"{machine}-linux-gnu"
     return [
         *(clang, "-O2", "-g", "-target", "bpf", "-mcpu=v3", f"-D__TARGET_ARCH_{TARGET_ARCH[machine]}"),
-        # BPF_PROG has parameters that not every program uses; a header serves several objects.
-        *("-Wno-unused-parameter", "-Wno-unused-function"),
         *("-Wall", "-Wextra", "-Werror", f"-I{SOURCES}"),
         # BPF_PROG has parameters that not every program uses; a header serves several objects.
         *("-Wno-unused-parameter", "-Wno-unused-function"),

@@ -194,7 +194,7 @@ HEADER_VERSION: Final = 0  # at 0
 HEADER_APP_TOP: Final = 1  # at 4
 HEADER_UNIT_TOP: Final = 2  # at 8
 HEADER_QUIET: Final = 3  # at 12
-HEADER_PAD: Final = 4  # at 16
+HEADER_TABLES: Final = 4  # at 16
 HEADER_LAYER_VERSION: Final = slice(5, 133)  # at 20
 HEADER_ROOT: Final = slice(133, 261)  # at 532
 

@@ -29,6 +29,9 @@ from layergate.model import NotSupportedError
 
 OBJECTS: Final = Path(__file__).parent / "objects"
 CONFIG: Final = ".rodata.config"
+CONTROL: Final = ".data.lg_control"
+HEADERS: Final = ".data.lg_headers"
+OURS: Final = ("lg_", ".data.lg_")  # what the names of maps begin with that the objects share
 RING_BYTES: Final = 32 << 20
 
 CGROUP_OBJECTS: Final = ("calls", "packets", "connections")
@@ -118,11 +121,11 @@ class Programs:
         except BaseException:
             self.close()
             raise
-        self.control = Control(self.maps["lg_control"])
+        self.control = Control(self.maps[CONTROL])
         self.control.beat()
         self.sweeper = Sweeper(sweep.program_fd("lg_sweep"), Map(self.maps["lg_requests"], layout.FLOW_KEY.size, 4))
         self.limits = Limits.of(self.maps)
-        self.tables = Tables(self.maps["lg_tables"], self.maps["lg_headers"], self.control, self.limits)
+        self.tables = Tables(self.maps["lg_tables"], self.maps[HEADERS], self.control, self.limits)
         self.flows = self._map("lg_flows", layout.FLOW_KEY, layout.FLOW)
         self.owners = Map(self.maps["lg_owners"], 4, layout.OWNER.size)
         self.seats = Map(self.maps["lg_seats"], 4, layout.SEAT.size)
@@ -153,7 +156,7 @@ class Programs:
         self._objects.append(item)
         for program in skip:
             item.skip(program)
-        names = [map_name for map_name in item.maps() if map_name.startswith("lg_")]
+        names = [map_name for map_name in item.maps() if map_name.startswith(OURS)]
         for map_name in names:
             if map_name in self.maps:
                 item.reuse(map_name, self.maps[map_name])

@@ -17,7 +17,7 @@ from layergate.compile import KERNEL_FIELDS
 from layergate.kernel import layout_generated as layout
 from layergate.kernel.hooks import Hook
 from layergate.kernel.limits import Limits, with_places
-from layergate.kernel.maps import Map, make_array, update_array, update_batch
+from layergate.kernel.maps import make_array, update_array, update_batch
 from layergate.model import Counted, NotSupportedError
 
 if TYPE_CHECKING:
@@ -98,11 +98,11 @@ class Control:
 
 
 class Tables:
-    """The tables in the kernel."""
+    """The tables in the kernel. *headers_fd*: of the map that is one value, a struct lg_header a slot."""
 
     def __init__(self, tables_fd: int, headers_fd: int, control: Control, limits: Limits) -> None:
         self._tables_fd = tables_fd
-        self._headers = Map(headers_fd, _NUMBER.size, layout.HEADER.size)
+        self._headers = mmap.mmap(headers_fd, -(-layout.SLOTS * layout.HEADER.size // mmap.PAGESIZE) * mmap.PAGESIZE)
         self._control = control
         self._limits = limits
         self._turn = 0
@@ -138,8 +138,8 @@ class Tables:
                 os.close(fd)
         self._turn = self._turn % _TURNS + 1
         quiet = _quiet(compiled.tables.values())
-        facts = (compiled.version, *tops, quiet, 0)
-        self._headers.set(_NUMBER.pack(slot), layout.HEADER.pack(*facts, *versions, *roots))
+        facts = (compiled.version, *tops, quiet, slot * layout.LAYERS)
+        layout.HEADER.pack_into(self._headers, slot * layout.HEADER.size, *facts, *versions, *roots)
         # No packet takes the new tables for those of the old turn.
         self._control.turn(0)
         self._control.active = slot

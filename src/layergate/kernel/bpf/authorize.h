@@ -8,15 +8,6 @@
 #include "flow.h"
 #include "settled.h"
 
-static __always_inline int is_seeded(void)
-{
-	struct lg_control *control;
-	__u32 zero = 0;
-
-	control = bpf_map_lookup_elem(&lg_control, &zero);
-	return control && control->seeded;
-}
-
 /* What the flow's owner and the layer that authorised it say now. Returns the action. */
 static __always_inline int reauthorize(struct lg_record *r, struct lg_flow *flow, struct lg_owner *owner, __u32 side)
 {
@@ -33,7 +24,7 @@ static __always_inline int reauthorize(struct lg_record *r, struct lg_flow *flow
 	if (own->bits & LG_SIDE_AUTHORIZED && own->ale_version == version)
 		return LG_PERMIT;
 	/* Older than we are, and nobody has said yet whose it is: that is a matter of milliseconds. */
-	if (!owner && !is_seeded())
+	if (!owner && !*(volatile __u32 *)&lg_control.seeded)
 		return LG_PERMIT;
 	present = name_owner(r, owner) | KNOWS_PACKET | KNOWS(REAUTHORIZE_REASON);
 	r->scalar[LG_FIELD_FLAGS] |= IS_REAUTHORIZE;

@@ -211,25 +211,15 @@ __noinline int classify(struct lg_record *r, __u32 key, __u32 root)
 	return r->action;
 }
 
-static __always_inline struct lg_header *policy(__u32 *slot)
+static __always_inline const struct lg_header *policy(void)
 {
-	struct lg_control *control;
-	__u32 zero = 0;
-
-	control = bpf_map_lookup_elem(&lg_control, &zero);
-	if (!control)
-		return 0;
-	*slot = *(volatile __u32 *)&control->active & (LG_SLOTS - 1);
-	return bpf_map_lookup_elem(&lg_headers, slot);
+	return &lg_headers[*(volatile __u32 *)&lg_control.active & (LG_SLOTS - 1)];
 }
 
 /* The version in which the filters of `layer` last changed. */
 static __always_inline __u32 layer_version(__u32 layer)
 {
-	__u32 slot;
-	struct lg_header *header = policy(&slot);
-
-	return header ? header->layer_version[layer & LG_LAYER_MASK] : 0;
+	return policy()->layer_version[layer & LG_LAYER_MASK];
 }
 
 static __always_inline __u32 fields_of(__u32 layer)
@@ -241,12 +231,10 @@ static __always_inline __u32 fields_of(__u32 layer)
  * innermost unit that it names counts. */
 static __always_inline void number_owner(struct lg_owner *owner)
 {
-	struct lg_control *control;
 	struct lg_exe_key exe = {};
-	__u32 zero = 0, names, *number;
+	__u32 names, *number;
 
-	control = bpf_map_lookup_elem(&lg_control, &zero);
-	names = control ? *(volatile __u32 *)&control->names : 0;
+	names = *(volatile __u32 *)&lg_control.names;
 	if (owner->names == names)
 		return;
 	owner->app = 0;
@@ -337,13 +325,14 @@ static __always_inline __u32 verdict_of(const struct lg_record *r, __u32 layer)
 }
 
 /* The place of a verdict, busy; 0: there is none to be had. */
-static __always_inline struct lg_verdict *take_verdict(const struct lg_record *r, __u32 of)
+static __noinline struct lg_verdict *take_verdict(const struct lg_record *r, __u32 of)
 {
-	__u32 place = (r->flow * 64 + of) * 0x9e3779b97f4a7c15ULL >> (64 - LG_VERDICT_BITS);
 	struct lg_verdict *verdict;
+	__u32 place;
 
-	if (!r->flow)
+	if (!r || !r->flow)
 		return 0;
+	place = (r->flow * 64 + of) * 0x9e3779b97f4a7c15ULL >> (64 - LG_VERDICT_BITS);
 	verdict = bpf_map_lookup_elem(&lg_verdicts, &place);
 	if (!verdict || __sync_lock_test_and_set(&verdict->busy, 1))
 		return 0;
@@ -360,8 +349,8 @@ static __always_inline void give_verdict(struct lg_verdict *verdict)
 static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 present, int remembers)
 {
 	struct lg_verdict *verdict = 0;
-	struct lg_header *header;
-	__u32 slot = 0, root, version, of;
+	const struct lg_header *header;
+	__u32 root, version, of;
 
 	if (layer >= LG_LAYERS)
 		return LG_PERMIT;
@@ -374,9 +363,7 @@ static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 presen
 	r->hard = 0;
 	r->count = 0;
 	r->counted = 0;
-	header = policy(&slot);
-	if (!header)
-		return LG_PERMIT;
+	header = policy();
 	r->version = header->version;
 	root = header->root[layer & LG_LAYER_MASK];
 	if (!root)
@@ -399,7 +386,7 @@ static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 presen
 		r->scalar[LG_FIELD_ALE_APP_ID] = 0;
 	if (r->scalar[LG_FIELD_ALE_PACKAGE_ID] > header->unit_top)
 		r->scalar[LG_FIELD_ALE_PACKAGE_ID] = 0;
-	classify(r, slot * LG_LAYERS + layer, root);
+	classify(r, header->tables + layer, root);
 	if (verdict) {
 		verdict->flow = r->flow;
 		verdict->of = of;
@@ -419,9 +406,7 @@ static __always_inline int decide(struct lg_record *r, __u32 layer, __u32 presen
  * A global function, as all are that need not return a pointer: the verifier looks at each once, not at every call. */
 __noinline int indicate_at(struct lg_record *r, __u32 layer, __u32 present, int remembers)
 {
-	__u64 filter;
-	__u32 limited;
-	__u16 error;
+	__u64 filter, limit_error; /* one word for both: the stack is full */
 	int action = LG_PERMIT;
 
 	if (!r || layer >= LG_LAYERS)
@@ -435,13 +420,12 @@ __noinline int indicate_at(struct lg_record *r, __u32 layer, __u32 present, int 
 		emit(r);
 	if (action == LG_BLOCK && lg_layer_twin[layer]) {
 		filter = r->filter;
-		error = r->error;
-		limited = r->count;
+		limit_error = (__u64)r->count << 32 | r->error;
 		decide(r, lg_layer_twin[layer], present, 0);
 		emit(r);
 		r->filter = filter;
-		r->error = error;
-		r->count = limited;
+		r->error = limit_error;
+		r->count = limit_error >> 32;
 	}
 	return action;
 }
@@ -449,13 +433,7 @@ __noinline int indicate_at(struct lg_record *r, __u32 layer, __u32 present, int 
 /* Whether the layer has no filters, and nobody wants to hear of permits. */
 static __always_inline int is_unheard(__u32 layer)
 {
-	struct lg_header *header;
-	__u32 slot;
-
-	if (config.emit >= LG_EMIT_ALL)
-		return 0;
-	header = policy(&slot);
-	return header && !header->root[layer & LG_LAYER_MASK];
+	return config.emit < LG_EMIT_ALL && !policy()->root[layer & LG_LAYER_MASK];
 }
 
 /* As indicate_at, and at no cost where the layer is unheard. */

@@ -17,22 +17,15 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* The ends of a connection, as sockops shows them: as a packet that its local end would send. */
 static __always_inline void ends_of(struct bpf_sock_ops *ctx, struct lg_packet *packet)
 {
-	__u32 words[4], family;
+	__u32 family = WORD(ctx->family);
 
-	family = *(volatile __u32 *)&ctx->family;
-	packet->source_port = *(volatile __u32 *)&ctx->local_port;
-	packet->destination_port = bpf_ntohl(*(volatile __u32 *)&ctx->remote_port);
+	packet->source_port = WORD(ctx->local_port);
+	packet->destination_port = bpf_ntohl(WORD(ctx->remote_port));
 	if (family == FAMILY_V6) {
-		words[0] = *(volatile __u32 *)&ctx->local_ip6[0];
-		words[1] = *(volatile __u32 *)&ctx->local_ip6[1];
-		words[2] = *(volatile __u32 *)&ctx->local_ip6[2];
-		words[3] = *(volatile __u32 *)&ctx->local_ip6[3];
-		from_v6(packet->source, words);
-		words[0] = *(volatile __u32 *)&ctx->remote_ip6[0];
-		words[1] = *(volatile __u32 *)&ctx->remote_ip6[1];
-		words[2] = *(volatile __u32 *)&ctx->remote_ip6[2];
-		words[3] = *(volatile __u32 *)&ctx->remote_ip6[3];
-		from_v6(packet->destination, words);
+		packet->source[0] = half_of(WORD(ctx->local_ip6[0]), WORD(ctx->local_ip6[1]));
+		packet->source[1] = half_of(WORD(ctx->local_ip6[2]), WORD(ctx->local_ip6[3]));
+		packet->destination[0] = half_of(WORD(ctx->remote_ip6[0]), WORD(ctx->remote_ip6[1]));
+		packet->destination[1] = half_of(WORD(ctx->remote_ip6[2]), WORD(ctx->remote_ip6[3]));
 		packet->v6 = !is_mapped(packet->source) && !is_mapped(packet->destination);
 		if (!packet->v6) {
 			packet->source[0] = packet->destination[0] = 0;
@@ -40,9 +33,27 @@ static __always_inline void ends_of(struct bpf_sock_ops *ctx, struct lg_packet *
 			packet->destination[1] = (__u32)packet->destination[1];
 		}
 	} else {
-		packet->source[1] = bpf_ntohl(*(volatile __u32 *)&ctx->local_ip4);
-		packet->destination[1] = bpf_ntohl(*(volatile __u32 *)&ctx->remote_ip4);
+		packet->source[1] = bpf_ntohl(WORD(ctx->local_ip4));
+		packet->destination[1] = bpf_ntohl(WORD(ctx->remote_ip4));
 	}
+}
+
+/* What a seat keeps of its connection: `packet` is one that it would send. */
+static __always_inline void begin_seated(struct lg_seat *seat, const struct lg_packet *packet, __u64 netns,
+					 __u32 established)
+{
+	if (!seat)
+		return;
+	seat->netns = netns;
+	seat->owner.address[0] = packet->source[0];
+	seat->owner.address[1] = packet->source[1];
+	seat->owner.port = packet->source_port;
+	seat->owner.v6 = packet->v6;
+	seat->remote[0] = packet->destination[0];
+	seat->remote[1] = packet->destination[1];
+	seat->remote_port = packet->destination_port;
+	seat->established = established;
+	seat->life = LG_SEAT_OPEN;
 }
 
 __noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u64 cookie)
@@ -54,6 +65,7 @@ __noinline int on_connecting(struct lg_packet *packet, struct lg_owner *owner, _
 
 	if (!packet)
 		return 1;
+	begin_seated(seat_of(cookie), packet, netns, 0);
 	if (owner) {
 		owner->address[0] = packet->source[0];
 		owner->address[1] = packet->source[1];
@@ -192,12 +204,10 @@ __noinline int on_listening(struct lg_packet *packet, struct lg_owner *owner, __
 __noinline int forget_flow(struct lg_packet *packet, __u64 netns)
 {
 	struct lg_flow_key key = {};
-	struct lg_control *control;
 	struct lg_flow *flow;
-	__u32 zero = 0, sender;
+	__u32 sender;
 
-	control = bpf_map_lookup_elem(&lg_control, &zero);
-	if (!packet || !control || bpf_ktime_get_ns() - control->heartbeat < 10000000000ULL)
+	if (!packet || bpf_ktime_get_ns() - lg_control.heartbeat < 10000000000ULL)
 		return 0;
 	flow = find_flow(netns, packet, &sender);
 	if (!flow)
@@ -206,26 +216,8 @@ __noinline int forget_flow(struct lg_packet *packet, __u64 netns)
 	return bpf_map_delete_elem(&lg_flows, &key);
 }
 
-/* What a seat keeps of its connection: `packet` is one that it would send. */
-static __always_inline void begin_seated(struct lg_seat *seat, const struct lg_packet *packet, __u64 netns,
-					 __u32 established)
-{
-	if (!seat)
-		return;
-	seat->netns = netns;
-	seat->owner.address[0] = packet->source[0];
-	seat->owner.address[1] = packet->source[1];
-	seat->owner.port = packet->source_port;
-	seat->owner.v6 = packet->v6;
-	seat->remote[0] = packet->destination[0];
-	seat->remote[1] = packet->destination[1];
-	seat->remote_port = packet->destination_port;
-	seat->established = established;
-	seat->life = LG_SEAT_OPEN;
-}
-
 /* A socket has come out of its listener: from the hand of this processor it has its owner. */
-static __always_inline struct lg_owner *own_child(struct bpf_sock *sk, __u64 cookie, const struct lg_packet *packet,
+static __noinline struct lg_owner *own_child(struct bpf_sock *sk, __u64 cookie, const struct lg_packet *packet,
 						  __u64 netns)
 {
 	struct lg_owner *owner = 0;
@@ -234,7 +226,7 @@ static __always_inline struct lg_owner *own_child(struct bpf_sock *sk, __u64 coo
 	__u32 zero = 0;
 
 	hand = bpf_map_lookup_elem(&lg_hands, &zero);
-	if (!hand || hand->port != packet->source_port)
+	if (!packet || !hand || hand->port != packet->source_port)
 		return 0;
 	hand->port = 0;
 	seat = take_seat(cookie);
@@ -266,7 +258,6 @@ __noinline int on_op(struct bpf_sock_ops *ctx, struct lg_owner *owner, __u32 op,
 	netns = bpf_get_netns_cookie(ctx);
 	switch (op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		begin_seated(seat_of(cookie), &packet, netns, 0);
 		return passed(on_connecting(&packet, owner, netns, cookie));
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		return passed(on_established(&packet, owner, netns, cookie, LG_CLIENT));
@@ -278,10 +269,9 @@ __noinline int on_op(struct bpf_sock_ops *ctx, struct lg_owner *owner, __u32 op,
 		return passed(on_listening(&packet, owner, netns));
 	case BPF_SOCK_OPS_STATE_CB:
 		flowless = owner && owner->bits & LG_OWNER_FLOWLESS;
-		on_close(&packet, owner, netns, *(volatile __u32 *)&ctx->args[0]);
+		on_close(&packet, owner, netns, WORD(ctx->args[0]));
 		if (!flowless)
 			forget_flow(&packet, netns);
-		close_seat(seat_of(cookie));
 		return 1;
 	}
 	return 1;
@@ -294,15 +284,16 @@ __noinline int on_op(struct bpf_sock_ops *ctx, struct lg_owner *owner, __u32 op,
 SEC("sockops")
 int lg_sockops(struct bpf_sock_ops *ctx)
 {
-	__u32 op = *(volatile __u32 *)&ctx->op;
+	__u32 op = WORD(ctx->op);
 	struct lg_owner *owner = 0;
 	struct lg_seat *seat = 0;
 	struct bpf_sock *sk;
 	__u64 cookie;
+	int passes;
 
 	if (op > BPF_SOCK_OPS_TCP_LISTEN_CB || !(HEARD >> op & 1))
 		return 1;
-	if (op == BPF_SOCK_OPS_STATE_CB && *(volatile __u32 *)&ctx->args[1] != BPF_TCP_CLOSE)
+	if (op == BPF_SOCK_OPS_STATE_CB && WORD(ctx->args[1]) != BPF_TCP_CLOSE)
 		return 1;
 	cookie = bpf_get_socket_cookie(ctx);
 	sk = ctx->sk;
@@ -322,5 +313,8 @@ int lg_sockops(struct bpf_sock_ops *ctx)
 			return 1;
 		}
 	}
-	return passed(on_op(ctx, owner, op, cookie));
+	passes = passed(on_op(ctx, owner, op, cookie));
+	if (op == BPF_SOCK_OPS_STATE_CB)
+		close_seat(seat);
+	return passes;
 }

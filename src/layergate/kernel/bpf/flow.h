@@ -126,10 +126,19 @@ struct tcp_header {
 	__u32 checksum_urgent;
 };
 
+/* One word of a context or a socket, read by itself: the verifier allows no arithmetic on its address. */
+#define WORD(field) (*(volatile __u32 *)&(field))
+
+/* Half an IPv6 address, of two words as they are on the wire. */
+static __always_inline __u64 half_of(__u32 high, __u32 low)
+{
+	return (__u64)bpf_ntohl(high) << 32 | bpf_ntohl(low);
+}
+
 static __always_inline void from_v6(__u64 *to, const __u32 *words)
 {
-	to[0] = (__u64)bpf_ntohl(words[0]) << 32 | bpf_ntohl(words[1]);
-	to[1] = (__u64)bpf_ntohl(words[2]) << 32 | bpf_ntohl(words[3]);
+	to[0] = half_of(words[0], words[1]);
+	to[1] = half_of(words[2], words[3]);
 }
 
 /* The verifier wants each word of a context read by itself. */
@@ -291,11 +300,7 @@ static __noinline struct lg_flow *find_flow(__u64 netns, const struct lg_packet 
 /* Whether there has been any flow. */
 static __always_inline int any_flows(void)
 {
-	struct lg_control *control;
-	__u32 zero = 0;
-
-	control = bpf_map_lookup_elem(&lg_control, &zero);
-	return !control || control->flows;
+	return lg_control.flows != 0;
 }
 
 /* A flow between the packet's ends; `sender` is the side that sent it. A SYN begins a new one, in place of what had its
@@ -304,18 +309,14 @@ static __always_inline int any_flows(void)
 static __noinline struct lg_flow *new_flow(__u64 netns, const struct lg_packet *packet, __u32 sender)
 {
 	struct lg_flow_key key = {};
-	struct lg_control *control;
 	struct lg_flow fresh = {};
-	__u32 zero = 0, low;
+	__u32 low;
 	long error;
 
 	if (!packet)
 		return 0;
-	control = bpf_map_lookup_elem(&lg_control, &zero);
-	if (!control)
-		return 0;
 	low = key_of(&key, netns, packet);
-	fresh.id = __sync_fetch_and_add(&control->flows, 1) + 1;
+	fresh.id = __sync_fetch_and_add(&lg_control.flows, 1) + 1;
 	fresh.changed = bpf_ktime_get_ns();
 	fresh.isn = packet->seq;
 	fresh.client_is_low = sender == LG_CLIENT ? low : !low;
@@ -427,31 +428,20 @@ static __always_inline void uncount_flow(struct lg_record *r, const struct lg_pa
 /* Whether a limit counts what is not normal of the side's connection: then all its packets are looked at. */
 static __always_inline int is_watched(const struct lg_side *own)
 {
-	struct lg_control *control;
-	__u32 zero = 0;
-
-	if (!own->counted)
-		return 0;
-	control = bpf_map_lookup_elem(&lg_control, &zero);
-	return control && control->abnormal & own->counted;
+	return (lg_control.abnormal & own->counted) != 0;
 }
 
 /* The peer of the side's connection did something that is not normal. Returns whether the connection is past a limit. */
 __noinline int note_abnormal(struct lg_record *r, struct lg_flow *flow, __u32 side)
 {
-	struct lg_control *control;
 	struct lg_side *own;
-	__u32 zero = 0;
 	__u64 watched;
 	int past = 0;
 
 	if (!r || !flow)
 		return 0;
 	own = side_of(flow, side);
-	control = bpf_map_lookup_elem(&lg_control, &zero);
-	if (!control)
-		return 0;
-	watched = control->abnormal & own->counted;
+	watched = lg_control.abnormal & own->counted;
 	if (!watched)
 		return 0;
 	r->exe_ino = own->app;
@@ -487,9 +477,6 @@ __noinline int ask_reset(struct lg_record *r)
 	return 0;
 }
 
-/* One word of a socket, read by itself: the verifier allows no arithmetic on its address. */
-#define WORD(field) (*(volatile __u32 *)&(field))
-
 /* Whether NAT rewrote the packet of a connected socket. One that is closed has no ports any more, and tells nothing. */
 static __always_inline int is_rewritten(struct bpf_sock *sk, const struct lg_packet *packet)
 {
@@ -522,13 +509,11 @@ static __always_inline void take_ends(struct lg_packet *packet, struct bpf_sock 
 static __noinline struct lg_flow *find_aliased(__u64 netns, struct lg_packet *packet, __u32 *sender)
 {
 	struct lg_flow_key key = {};
-	struct lg_control *control;
 	struct lg_alias *alias;
 	struct lg_flow *flow;
-	__u32 zero = 0, low, sent;
+	__u32 low, sent;
 
-	control = bpf_map_lookup_elem(&lg_control, &zero);
-	if (!packet || !sender || !control || !control->translated)
+	if (!packet || !sender || !lg_control.translated)
 		return 0;
 	low = key_of(&key, netns, packet);
 	alias = bpf_map_lookup_elem(&lg_aliases, &key);

@@ -248,7 +248,7 @@ struct lg_header {
 	__u32 app_top; /* no application that these tables name has a greater number; nor has a unit */
 	__u32 unit_top;
 	__u32 quiet; /* LG_QUIET_* */
-	__u32 pad;
+	__u32 tables; /* where its own begin in lg_tables */
 	__u32 layer_version[128]; /* by layer; as many as a mask bounds (LG_LAYER_MASK) */
 	__u32 root[128]; /* the step that a walk begins at, 0: the layer has no filters */
 };

@@ -318,15 +318,15 @@ out:
 }
 
 /* Whether a SYN that a limit refuses is to be answered: a flood gets no flood back. */
-static __always_inline int may_refuse(struct lg_control *control)
+static __always_inline int may_refuse(void)
 {
-	__u64 second = bpf_ktime_get_ns() / 1000000000ULL, before = *(volatile __u64 *)&control->refusing;
+	__u64 second = bpf_ktime_get_ns() / 1000000000ULL, before = *(volatile __u64 *)&lg_control.refusing;
 
 	if (before >> 32 != (__u32)second) {
-		if (__sync_val_compare_and_swap(&control->refusing, before, second << 32 | 1) == before)
+		if (__sync_val_compare_and_swap(&lg_control.refusing, before, second << 32 | 1) == before)
 			return 1;
 	}
-	return (__u32)__sync_fetch_and_add(&control->refusing, 1) < LG_REFUSALS;
+	return (__u32)__sync_fetch_and_add(&lg_control.refusing, 1) < LG_REFUSALS;
 }
 
 #endif

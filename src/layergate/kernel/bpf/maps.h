@@ -19,20 +19,9 @@ struct {
 	__type(value, __u64);
 } lg_stats SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__type(key, __u32);
-	__type(value, struct lg_control);
-} lg_control SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, LG_SLOTS);
-	__type(key, __u32);
-	__type(value, struct lg_header);
-} lg_headers SEC(".maps");
+/* Data, which user space maps: programs read it where it stands, without a look-up. */
+struct lg_control lg_control SEC(".data.lg_control") = {};
+struct lg_header lg_headers[LG_SLOTS] SEC(".data.lg_headers") = {};
 
 /* The table of one layer, of one slot: steps, then rows, by lines. The inner maps are as long as they need to be. */
 struct lg_table {

@@ -224,7 +224,7 @@ int lg_egress(struct __sk_buff *skb)
 	if (!held)
 		return 1;
 	held->now = now;
-	held->now.interface = *(volatile __u32 *)&skb->ifindex;
+	held->now.interface = WORD(skb->ifindex);
 	passes = egress(skb, owner, held);
 	let_go(held);
 	return passed(passes);
@@ -257,11 +257,7 @@ __noinline int on_abnormal(struct lg_record *r, struct lg_flow *flow, struct lg_
 /* A limit keeps the SYN out and says that it be refused: user space answers it, where there are not too many. */
 __noinline int refuse(struct lg_record *r)
 {
-	struct lg_control *control;
-	__u32 zero = 0;
-
-	control = bpf_map_lookup_elem(&lg_control, &zero);
-	if (!r || !control || !may_refuse(control))
+	if (!r || !may_refuse())
 		return 0;
 	r->kind = LG_KIND_REFUSED;
 	if (bpf_ringbuf_output(&lg_events, r, sizeof(*r), 0))
@@ -420,11 +416,11 @@ int lg_ingress(struct __sk_buff *skb)
 	if (listening) {
 		owner = bpf_sk_storage_get(&lg_owners, tcp, 0, 0);
 		if (owner)
-			hand_over(owner, tcp->__sk_common.skc_num, *(volatile __u32 *)&skb->ifindex);
+			hand_over(owner, tcp->__sk_common.skc_num, WORD(skb->ifindex));
 	} else {
 		owner = owner_of(seat_of(cookie_of(tcp)), tcp);
 		if (owner && !owner->interface)
-			owner->interface = *(volatile __u32 *)&skb->ifindex;
+			owner->interface = WORD(skb->ifindex);
 		if (owner && is_settled(owner, LG_SETTLED_IN, now, skb))
 			return 1;
 	}
@@ -434,7 +430,7 @@ int lg_ingress(struct __sk_buff *skb)
 	if (!held)
 		return 1;
 	held->now = now;
-	held->now.interface = *(volatile __u32 *)&skb->ifindex;
+	held->now.interface = WORD(skb->ifindex);
 	passes = ingress(skb, listening, owner, held);
 	let_go(held);
 	return passed(passes);

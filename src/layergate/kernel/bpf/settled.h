@@ -25,19 +25,14 @@
 static __always_inline struct lg_turn turn_now(void)
 {
 	struct lg_turn now = {};
-	struct lg_control *control;
-	__u32 zero = 0;
 	__u64 turn;
 
 	/* Whoever wants to hear of permits is told of each. */
 	if (config.emit >= LG_EMIT_ALL)
 		return now;
-	control = bpf_map_lookup_elem(&lg_control, &zero);
-	if (control) {
-		turn = *(volatile __u64 *)&control->turn;
-		now.turn = turn;
-		now.quiet = turn >> 32;
-	}
+	turn = *(volatile __u64 *)&lg_control.turn;
+	now.turn = turn;
+	now.quiet = turn >> 32;
 	return now;
 }
 
@@ -50,7 +45,7 @@ static __always_inline int keeps_no_flow(struct lg_turn now)
 static __always_inline int is_settled(const struct lg_owner *owner, __u32 hook, struct lg_turn now, struct __sk_buff *skb)
 {
 	return now.turn && owner->settled[hook] == now.turn &&
-	       (!owner->settled_on[hook] || owner->settled_on[hook] == *(volatile __u32 *)&skb->ifindex);
+	       (!owner->settled_on[hook] || owner->settled_on[hook] == WORD(skb->ifindex));
 }
 
 /* What was written before is seen before what is read afterwards: of atomic operations, those that return a value do it. */

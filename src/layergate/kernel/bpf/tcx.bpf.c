@@ -137,11 +137,7 @@ static __noinline struct lg_flow *on_syn(struct __sk_buff *skb, struct lg_packet
 /* Whether the policy in force asks about a SYN that finds nobody. */
 static __always_inline int hears_knocks(void)
 {
-	struct lg_header *header;
-	__u32 slot;
-
-	header = policy(&slot);
-	return header && !(header->quiet & LG_QUIET_KNOCKS);
+	return !(policy()->quiet & LG_QUIET_KNOCKS);
 }
 
 /* Nobody listens where a SYN wants to get to: what limits on that say. Returns whether it may be answered. */
@@ -266,7 +262,7 @@ int lg_tcx_ingress(struct __sk_buff *skb)
 		return TCX_NEXT;
 	if (!config.interface && now.quiet & LG_QUIET_WIRE && !(packet.flags & SYN))
 		return TCX_NEXT;
-	now.interface = *(volatile __u32 *)&skb->ifindex;
+	now.interface = WORD(skb->ifindex);
 	passing = place_of(&packet);
 	if (passing && now.turn && !(packet.flags & SYN) && is_passing(passing, &packet, now))
 		return TCX_NEXT;
@@ -283,12 +279,10 @@ static __noinline struct lg_flow *find_by_socket(struct bpf_sock *sk, struct lg_
 {
 	struct lg_flow_key wire = {};
 	struct lg_alias alias = {};
-	struct lg_control *control;
 	struct lg_flow *flow;
-	__u32 zero = 0, low;
+	__u32 low;
 
-	control = bpf_map_lookup_elem(&lg_control, &zero);
-	if (!sk || !packet || !sender || !control)
+	if (!sk || !packet || !sender)
 		return 0;
 	low = key_of(&wire, config.netns, packet);
 	take_ends(packet, sk);
@@ -298,7 +292,7 @@ static __noinline struct lg_flow *find_by_socket(struct bpf_sock *sk, struct lg_
 	key_of(&alias.key, config.netns, packet);
 	alias.client_is_low = *sender == LG_CLIENT ? low : !low;
 	bpf_map_update_elem(&lg_aliases, &wire, &alias, BPF_ANY);
-	control->translated = 1;
+	lg_control.translated = 1;
 	return flow;
 }
 
@@ -402,7 +396,7 @@ int lg_tcx_egress(struct __sk_buff *skb)
 	if (!held)
 		return TCX_NEXT;
 	held->now = now;
-	held->now.interface = *(volatile __u32 *)&skb->ifindex;
+	held->now.interface = WORD(skb->ifindex);
 	held->packet = packet;
 	does = egress(skb, owner, held);
 	let_go(held);
