@@ -240,3 +240,36 @@ def test_a_child_of_each_listener_has_its_own(netns: str, group: Cgroup, tmp_pat
             for one in servers:
                 one.kill()
                 one.communicate()
+
+
+CHURN = """
+listener = listen("127.0.0.1", 8080)
+end, count = time.monotonic() + 4, 0
+while time.monotonic() < end:
+    client = connect("127.0.0.1", 8080); server = listener.accept()[0]
+    reset(client); server.close(); count += 1
+report(count)
+"""
+
+
+def test_what_ends_while_connections_are_adopted_is_counted_no_more(netns: str, group: Cgroup, tmp_path: Path) -> None:
+    """Policies with and without a limit take turns, while connections come and go."""
+    policy = tmp_path / "policy.toml"
+    policy.write_text("", encoding="utf-8")
+    version = 1
+    with running(netns, policy, group) as run, start_in(netns, group, CHURN) as process:
+        while process.poll() is None:
+            version += 1
+            put(run, policy, LIMITED.replace("concurrent = 3", "concurrent = 5000") if version % 2 else "", version)
+        put(run, policy, LIMITED.replace("concurrent = 3", "concurrent = 5000"), version + 1)
+        assert process.stdout is not None
+        assert json.loads(process.stdout.read())[0] > 1000
+        assert version > 10
+        (live,) = loaded("lg_live", layout.COUNT_KEY.size, layout.COUNT.size)
+        try:
+            end = time.monotonic() + SETTLE_S
+            while list(live.items()) and time.monotonic() < end:
+                time.sleep(0.2)
+            assert list(live.items()) == []
+        finally:
+            os.close(live.fd)

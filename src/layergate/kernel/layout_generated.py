@@ -244,7 +244,7 @@ OWNER_SETTLED_ON: Final = slice(24, 27)  # at 148
 OWNER_INTERFACE: Final = 27  # at 160
 OWNER_PORT: Final = 28  # at 164
 OWNER_V6: Final = 29  # at 166
-OWNER_PAD: Final = 30  # at 167
+OWNER_ENDED: Final = 30  # at 167
 
 # struct lg_seat
 SEAT: Final = Struct("<168sQ2QIIHHI")

@@ -11,6 +11,7 @@
 #include <bpf/bpf_tracing.h>
 
 #include "authorize.h"
+#include "closure.h"
 #include "ends.h"
 #include "flow.h"
 #include "seats.h"
@@ -88,6 +89,9 @@ __noinline int adopt(struct lg_packet *packet, struct lg_owner *owner, __u64 net
 		show_flow(&held->r, owner);
 	reauthorize(&held->r, flow, owner, sender);
 	let_go(held);
+	/* It ended meanwhile, and whoever said so found no flow, perhaps. */
+	if (*(volatile __u8 *)&owner->ended)
+		on_close(packet, owner, netns, BPF_TCP_ESTABLISHED);
 	return 0;
 }
 

@@ -233,6 +233,7 @@ __noinline int on_connect(struct call *call, struct lg_owner *owner)
 	if (!call || !owner)
 		return 1;
 	unsettle(owner);
+	owner->ended = 0;
 	record_owner(owner);
 	if (!(owner->bits & LG_OWNER_BIND_SEEN)) {
 		if (indicate_call(call, owner, LAYER_ALE_BIND_REDIRECT(call->v6), local_known(call),

@@ -41,7 +41,7 @@ __noinline int on_close(struct lg_packet *packet, struct lg_owner *owner, __u64 
 		return 1;
 	flowless = owner && owner->bits & LG_OWNER_FLOWLESS;
 	if (owner) {
-		unsettle(owner);
+		end_connection(owner);
 		owner->bits &= ~LG_OWNER_FLOWLESS;
 	}
 	if (flowless) {

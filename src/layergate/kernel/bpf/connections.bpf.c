@@ -178,8 +178,7 @@ __noinline int on_established(struct lg_packet *packet, struct lg_owner *owner, 
 		let_go(held);
 	}
 	/* Nothing is asked of its packets: the first need not be looked at either. */
-	if (own && owner && side == LG_SERVER && now.quiet & LG_QUIET_PACKETS &&
-	    own->ale_version == accepted)
+	if (own && owner && side == LG_SERVER && now.quiet & LG_QUIET_PACKETS && own->ale_version == accepted)
 		settle(owner, own, LG_SETTLED_IN, now);
 	return 1;
 }
@@ -218,7 +217,7 @@ __noinline int forget_flow(struct lg_packet *packet, __u64 netns)
 
 /* A socket has come out of its listener: from the hand of this processor it has its owner. */
 static __noinline struct lg_owner *own_child(struct bpf_sock *sk, __u64 cookie, const struct lg_packet *packet,
-						  __u64 netns)
+					     __u64 netns)
 {
 	struct lg_owner *owner = 0;
 	struct lg_hand *hand;
@@ -303,11 +302,13 @@ int lg_sockops(struct bpf_sock_ops *ctx)
 	}
 	if (seat && op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
 		seat->established = 1;
+	/* Before the turn is read: whoever adopts connections under the next one sees that this has ended, or we its flow. */
+	if (owner && op == BPF_SOCK_OPS_STATE_CB)
+		end_connection(owner);
 	if (owner && owner->bits & LG_OWNER_FLOWLESS && keeps_no_flow(turn_now())) {
 		if (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
 			return 1;
 		if (op == BPF_SOCK_OPS_STATE_CB) {
-			unsettle(owner);
 			owner->bits &= ~LG_OWNER_FLOWLESS;
 			close_seat(seat);
 			return 1;

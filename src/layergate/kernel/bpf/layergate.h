@@ -300,7 +300,7 @@ struct lg_owner {
 	__u32 interface; /* by which its packets come in, 0: none has */
 	__u16 port;
 	__u8 v6;
-	__u8 pad;
+	__u8 ended; /* its connection has; whoever makes a flow of it meanwhile takes it back */
 };
 
 /* An owner without socket storage (seats.h), and what its socket would tell. */

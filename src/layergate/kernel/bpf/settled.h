@@ -9,8 +9,9 @@
  * its interface and the policy alone.
  *
  * The turn is read before anything is decided, so a stamp is never newer than what it is the result of; while another
- * policy is put in force there is no turn, and every packet is looked at. Nothing is stamped while a filter looks at streams, for the bytes of a stream are counted by the packet. What ends a stamp: another
- * turn, a block, the end of the connection, another connect.
+ * policy is put in force there is no turn, and every packet is looked at. Nothing is stamped while a filter looks at
+ * streams, for the bytes of a stream are counted by the packet. What ends a stamp: another turn, a block, the end of the
+ * connection, another connect.
  *
  * Where the policy asks nothing of a connection once its call is made, no flow is kept either: owner and socket storage
  * know which side it is, what authorised it and in which version (LG_OWNER_FLOWLESS). It gets a flow with the first
@@ -42,7 +43,8 @@ static __always_inline int keeps_no_flow(struct lg_turn now)
 	return now.turn && now.quiet & LG_QUIET_FLOWS;
 }
 
-static __always_inline int is_settled(const struct lg_owner *owner, __u32 hook, struct lg_turn now, struct __sk_buff *skb)
+static __always_inline int is_settled(const struct lg_owner *owner, __u32 hook, struct lg_turn now,
+				      struct __sk_buff *skb)
 {
 	return now.turn && owner->settled[hook] == now.turn &&
 	       (!owner->settled_on[hook] || owner->settled_on[hook] == WORD(skb->ifindex));
@@ -54,6 +56,15 @@ static __always_inline int is_settled(const struct lg_owner *owner, __u32 hook, 
 static __always_inline void unsettle(struct lg_owner *owner)
 {
 	owner->settled[LG_SETTLED_OUT] = owner->settled[LG_SETTLED_IN] = owner->settled[LG_SETTLED_WIRE] = 0;
+}
+
+/* The connection of `owner` has ended: that is seen (the exchange is a fence) before its flow, if there is one, is looked
+ * for. */
+static __always_inline void end_connection(struct lg_owner *owner)
+{
+	*(volatile __u8 *)&owner->ended = 1;
+	__sync_lock_test_and_set(&owner->settled[LG_SETTLED_OUT], 0);
+	unsettle(owner);
 }
 
 static __always_inline void stamp(struct lg_owner *owner, __u32 hook, __u32 turn, __u32 interface)
