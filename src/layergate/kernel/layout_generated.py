@@ -341,11 +341,13 @@ COUNT_KEY_FAIR: Final = 7  # at 40
 COUNT_KEY_PAD: Final = 8  # at 44
 
 # struct lg_count
-COUNT: Final = Struct("<QII64Q")
+COUNT: Final = Struct("<QIIII64Q")
 COUNT_TOLD: Final = 0  # at 0
 COUNT_ESTABLISHED: Final = 1  # at 8
 COUNT_HALF_OPEN: Final = 2  # at 12
-COUNT_PART: Final = slice(3, 67)  # at 16
+COUNT_IDLE: Final = 3  # at 16
+COUNT_PAD: Final = 4  # at 20
+COUNT_PART: Final = slice(5, 69)  # at 24
 
 # struct lg_tried
 TRIED: Final = Struct("<Q256Q")

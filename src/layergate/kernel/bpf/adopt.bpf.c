@@ -74,8 +74,10 @@ __noinline int adopt(struct lg_packet *packet, struct lg_owner *owner, __u64 net
 	if (!flow)
 		return 0;
 	own = side_of(flow, sender);
-	if (!own->cookie)
-		own->cookie = owner->cookie;
+	/* The ends are another connection's by now, or it is being established: then it is looked at by itself. */
+	if (own->cookie && own->cookie != owner->cookie)
+		return 0;
+	own->cookie = owner->cookie;
 	own->bits |= LG_SIDE_OURS | LG_SIDE_HAS_SOCKET;
 	own->stream |= LG_STREAM_ESTABLISHED;
 	if (!own->interface)

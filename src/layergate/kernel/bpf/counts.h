@@ -274,6 +274,7 @@ static __always_inline void change(struct lg_limit *limit, const struct lg_count
 		count = live ? live : recent_count(key);
 		if (!count)
 			return;
+		count->idle = 0;
 		before = __sync_fetch_and_add(&count->established, 1);
 		if (what == LG_OPEN)
 			before += live ? __sync_fetch_and_add(&live->half_open, -1) : take_one(&count->half_open);
@@ -281,6 +282,7 @@ static __always_inline void change(struct lg_limit *limit, const struct lg_count
 		count = recent_count(key);
 		if (!count)
 			return;
+		count->idle = 0;
 		before = __sync_fetch_and_add(&count->half_open, 1) + count->established;
 	} else {
 		live = bpf_map_lookup_elem(&lg_live, key);

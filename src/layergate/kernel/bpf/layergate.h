@@ -411,6 +411,8 @@ struct lg_count {
 	__u64 told; /* when it was last told that it is past, ns */
 	__u32 established; /* both less than none for a moment, where an end overtakes its begin */
 	__u32 half_open;
+	__u32 idle; /* by the last sweep it had no connection, and has had none since */
+	__u32 pad;
 	__u64 part[64];
 };
 

@@ -83,12 +83,15 @@ static long sweep_flow(void *map, struct lg_flow_key *key, struct lg_flow *flow,
 }
 
 /* A key whose last connection has ended lives on among those that may be evicted. What was counted of it meanwhile, by
- * another processor, is brought after; half-open ones that were evicted before the key was live are written off. */
+ * another processor, is brought after; half-open ones that were evicted before the key was live are written off.
+ *
+ * What another processor counts just as the key moves may be lost. So only a key moves of which nothing was counted since
+ * the last sweep: one that is busy is never caught between two connections. */
 static long sweep_key(void *map, struct lg_count_key *key, struct lg_count *count, struct sweep *sweep)
 {
 	struct lg_count_key copy = *key;
+	struct lg_count *recent, *live;
 	__u32 established, half_open;
-	struct lg_count *live;
 
 	sweep->asked.keys++;
 	bring(count, &copy);
@@ -97,7 +100,16 @@ static long sweep_key(void *map, struct lg_count_key *key, struct lg_count *coun
 		__sync_val_compare_and_swap(&count->half_open, half_open, 0);
 	if (count->established || count->half_open)
 		return 0;
-	bpf_map_update_elem(&lg_recent, &copy, count, BPF_ANY);
+	if (!count->idle) {
+		count->idle = 1;
+		return 0;
+	}
+	recent = make_count(&lg_recent, &copy);
+	if (!recent)
+		return 0;
+	/* Not its connections: what is counted of it meanwhile is brought below. */
+	take_parts(recent, count);
+	recent->told = count->told;
 	bpf_map_delete_elem(&lg_live, &copy);
 	established = __sync_lock_test_and_set(&count->established, 0);
 	half_open = __sync_lock_test_and_set(&count->half_open, 0);
