@@ -77,7 +77,7 @@ class Entry(NamedTuple):
     @property
     def meaning(self) -> tuple[object, ...]:
         """What two entries share that hold for the same keys."""
-        return (self.sublayer, self.need, self.box, self.clauses)
+        return self[1:5]  # sublayer, need, box and clauses
 
 
 def entries_of(item: Filter, layout: Layout, *, code: int, sublayer: int, asks: bool) -> list[Entry]:
@@ -87,10 +87,7 @@ def entries_of(item: Filter, layout: Layout, *, code: int, sublayer: int, asks: 
     """
     plain = _plain(item, layout)
     if plain is not None:
-        need, found = plain
-        only = _ranges(found)
-        if only is None:
-            return []
+        need, only = plain
         return [Entry(code, sublayer, need, only, (), (), asks or item.limit is not None, item.limit is not None)]
     need = 0
     fixed: list[Atom] = []
@@ -121,15 +118,14 @@ def entries_of(item: Filter, layout: Layout, *, code: int, sublayer: int, asks: 
     return made
 
 
-def _plain(item: Filter, layout: Layout) -> tuple[int, list[tuple[int, int, int]]] | None:
-    """Return the need and the ranges of a filter that is a box as it stands; None for all others.
+def _plain(item: Filter, layout: Layout) -> tuple[int, Box] | None:
+    """Return the need and the box of a filter that is one as it stands; None for all others.
 
     Most filters are: an address or a prefix, a protocol, a port, an application. What this says of them is what the
     rest of this module says, in a third of the time: what holds for a kind of condition is found out once a layout.
     """
     need = 0
     found: list[tuple[int, int, int]] = []
-    last = None
     kinds = layout.kinds
     for condition in item.conditions:
         name, value = condition.field, condition.value
@@ -138,9 +134,8 @@ def _plain(item: Filter, layout: Layout) -> tuple[int, list[tuple[int, int, int]
         if known is None:
             known = kinds[kind] = _kind(condition, layout)
         form, mask, word, sign, top = known
-        if form is _Form.OTHER or name == last:
+        if form is _Form.OTHER or need & mask:  # of one field there is one condition
             return None
-        last = name
         need |= mask
         data: Any = value.data
         if form is _Form.PREFIX:
@@ -157,7 +152,8 @@ def _plain(item: Filter, layout: Layout) -> tuple[int, list[tuple[int, int, int]
         else:
             number = data + sign if form is _Form.NUMBER else layout.names.number(name, data)
             found.append((word, number, number))
-    return need, found
+    found.sort()
+    return need, tuple(found)
 
 
 def _prefix(words: tuple[int, ...], data: AddressMask) -> list[tuple[int, int, int]] | None:

@@ -13,6 +13,7 @@ from layergate.model import Action, Filter, Layer, Policy
 
 HIDDEN: Final = "hidden"
 LIMIT_SHIFT: Final = 48  # of a row's second number: where its limit's number begins
+_NUMBERS: Final = {Action.PERMIT: 1, Action.BLOCK: 2}
 WALK_MAX: Final = 1 << 17  # steps: about a millisecond in the kernel
 
 
@@ -95,5 +96,4 @@ class Compiled:
 
 def row_of(sublayer: int, error: int, action: Action, *, is_hard: bool, limit: int = 0) -> int:
     """Return the second number of a row."""
-    number = {Action.PERMIT: 1, Action.BLOCK: 2}.get(action, 0)
-    return sublayer | error << 16 | number << 32 | is_hard << 40 | limit << LIMIT_SHIFT
+    return sublayer | error << 16 | _NUMBERS.get(action, 0) << 32 | is_hard << 40 | limit << LIMIT_SHIFT

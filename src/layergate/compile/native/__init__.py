@@ -59,11 +59,11 @@ def _given(entries: Sequence[Entry], tops: Mapping[int, int]) -> tuple[Given, ND
     place = np.zeros(int(numbers.max(initial=0)) + 1, np.int64)
     place[numbers] = np.arange(len(numbers))
     limits = np.array([tops.get(word, FULL) for word in numbers.tolist()], np.int64)
-    lows = np.zeros((len(numbers), len(entries)), np.int64)
-    highs = np.repeat(limits[:, None], len(entries), axis=1)
+    bounds = np.zeros((len(entries), len(numbers), 2), np.int64)
+    bounds[:, :, 1] = limits
     ones = np.repeat(np.arange(len(entries)), np.diff(starts))
-    np.maximum.at(lows, (place[found[:, 0]], ones), found[:, 1])
-    np.minimum.at(highs, (place[found[:, 0]], ones), found[:, 2])
+    np.maximum.at(bounds[:, :, 0], (ones, place[found[:, 0]]), found[:, 1])
+    np.minimum.at(bounds[:, :, 1], (ones, place[found[:, 0]]), found[:, 2])
     words = {word: number for number, word in enumerate(numbers.tolist())}
     clause_starts, alternative_starts, atom_starts, atoms = _clauses(entries, words)
     given = Given(
@@ -71,8 +71,7 @@ def _given(entries: Sequence[Entry], tops: Mapping[int, int]) -> tuple[Given, ND
         sublayer=np.array([entry.sublayer for entry in entries], np.int64),
         need=np.array([entry.need for entry in entries], np.int64),
         asks=np.array([entry.asks | entry.is_limited << 1 for entry in entries], np.int64),
-        low=lows,
-        high=highs,
+        bounds=bounds,
         words=numbers,
         tops=limits,
         box_starts=box_starts,

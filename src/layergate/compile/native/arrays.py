@@ -13,8 +13,7 @@ import numpy as np
 from layergate.compile.steps import LINE_STEPS
 
 compiled: Final = numba.njit(cache=True, nogil=True)
-# A call passes every array of a tuple by itself: what is called for each pair of entries is written in place.
-inlined: Final = numba.njit(cache=True, nogil=True, inline="always")
+# An array that is taken from a tuple is counted, atomically: what loops has its arrays taken before the loop.
 
 ASKS, LIMITED = 1, 2  # bits of an entry that a callout or a limit is asked for
 WORK, STEPS, LEAVES, HIDES = range(4)  # in Made.kept: what work is left; how many of these there are
@@ -23,7 +22,8 @@ WORK, STEPS, LEAVES, HIDES = range(4)  # in Made.kept: what work is left; how ma
 class Given(NamedTuple):
     """The entries of a table; all numbers are int64.
 
-    *code*, *sublayer*, *need*, *asks*: by entry. *low*, *high* [word's place, entry]: what bounds it, box and hull.
+    *code*, *sublayer*, *need*, *asks*: by entry. *bounds* [entry, word's place, 2]: its least and greatest value, of
+    box and hull; an entry's stand together, for nodes look at few entries, all over the set, by every word.
     *words*, *tops*: by place, the word and its greatest value. *box* [n, 3]: (word's place, low, high), by entry.
     *atoms* [n, 5]: (word, operation, low, width, word's place or -1), by alternative, by clause, by entry.
     """
@@ -32,8 +32,7 @@ class Given(NamedTuple):
     sublayer: Any
     need: Any
     asks: Any
-    low: Any
-    high: Any
+    bounds: Any
     words: Any
     tops: Any
     box_starts: Any

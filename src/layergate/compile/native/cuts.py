@@ -30,12 +30,12 @@ class Looked(NamedTuple):
 @compiled
 def cut_score(looked: Looked, count: int, wide: int, base: int, high: int, shift: int, allowed: float) -> Any:
     """As `cuts.cut_score`, of the first *count* bounds."""
-    changes = looked.changes
+    lows, highs, changes = looked.lows, looked.highs, looked.changes
     last = (high - base) >> shift
     changes[: last + 2] = 0
     for one in range(count):
-        changes[(looked.lows[one] - base) >> shift] += 1
-        changes[((looked.highs[one] - base) >> shift) + 1] -= 1
+        changes[(lows[one] - base) >> shift] += 1
+        changes[((highs[one] - base) >> shift) + 1] -= 1
     copies, squares, here = 0, 0, wide
     for part in range(last + 1):
         here += changes[part]
@@ -53,9 +53,9 @@ def cut_score(looked: Looked, count: int, wide: int, base: int, high: int, shift
 @compiled
 def best_split(looked: Looked, count: int, wide: int, high: int, allowed: float) -> Any:
     """As `cuts.best_split`, of the first *count* bounds: (score, threshold)."""
-    highs = looked.highs[:count]
+    lows, highs = looked.lows[:count], looked.highs[:count]
     ends = np.sort(highs[highs < high])
-    starts = np.sort(looked.lows[:count])
+    starts = np.sort(lows)
     first = second = -1
     if len(ends):
         first = ends[len(ends) // 2]
@@ -68,7 +68,7 @@ def best_split(looked: Looked, count: int, wide: int, high: int, allowed: float)
             continue
         below = above = wide
         for one in range(count):
-            below += looked.lows[one] <= threshold
+            below += lows[one] <= threshold
             above += highs[one] > threshold
         copies = below + above
         if not below or not above or copies > allowed:
@@ -80,12 +80,13 @@ def best_split(looked: Looked, count: int, wide: int, high: int, allowed: float)
 
 
 @compiled
-def best_division(looked: Looked, count: int, allowed: float) -> Any:
-    """As `cuts.best_division`, of the first *count* bounds, which it moves: (score, low, high, bits)."""
+def best_division(looked: Looked, count: int, low: int, high: int, allowed: float, to_better: float) -> Any:
+    """As `cuts.best_division`, of the first *count* bounds, which it moves: (score, low, high, bits).
+
+    *low*, *high*: the least and the greatest of them. What can't better the score *to_better* is not looked for: every
+    part has the entries that span all, so no division tells more apart than all from those.
+    """
     lows, highs = looked.lows, looked.highs
-    low, high = lows[0], highs[0]
-    for one in range(count):
-        low, high = min(low, lows[one]), max(high, highs[one])
     narrow = 0
     for one in range(count):
         if lows[one] > low or highs[one] < high:
@@ -94,6 +95,8 @@ def best_division(looked: Looked, count: int, allowed: float) -> Any:
     if not narrow:
         return math.nan, 0, 0, 0
     wide = count - narrow
+    if wide and math.log2(count / wide) <= to_better:
+        return math.nan, 0, 0, 0
     score, chosen, chosen_bits = math.nan, low, 0
     span = high - low + 1
     bits = bit_length(min(CHILDREN_MAX, CHILDREN_PER_ENTRY * count, span)) - 1
@@ -119,6 +122,7 @@ def choose(given: Given, looked: Looked, members: Any, region: Any, allowed: flo
     """As `trees.Builder._choose`: (word's place, low, high, bits)."""
     if kept[WORK] < 0:
         return -1, 0, 0, 0
+    bounds, lows, highs = given.bounds, looked.lows, looked.highs
     step = len(members) // SAMPLE if len(members) > SAMPLE else 1
     count = (len(members) + step - 1) // step
     scale = len(members) / count if len(members) > SAMPLE else 1.0
@@ -129,11 +133,14 @@ def choose(given: Given, looked: Looked, members: Any, region: Any, allowed: flo
         if bottom == top:
             continue
         kept[WORK] -= count
+        least, greatest = top, bottom
         for number in range(count):
             one = members[number * step]
-            looked.lows[number] = max(given.low[place, one], bottom)
-            looked.highs[number] = min(given.high[place, one], top)
-        score, low, high, bits = best_division(looked, count, allowed / scale)
+            low, high = max(bounds[one, place, 0], bottom), min(bounds[one, place, 1], top)
+            lows[number], highs[number] = low, high
+            least, greatest = min(least, low), max(greatest, high)
+        to_better = 0.0 if math.isnan(best) else best
+        score, low, high, bits = best_division(looked, count, least, greatest, allowed / scale, to_better)
         if not math.isnan(score) and (math.isnan(best) or score > best):
             best, word, best_low, best_high, best_bits = score, place, low, high, bits
     return word, best_low, best_high, best_bits

@@ -88,10 +88,10 @@ def _left(given: Given, one: int, region: Any, written: Written) -> bool:
     """As `leaves._left`: write what is left of an entry; whether anything there can meet it."""
     first, last = given.box_starts[one], given.box_starts[one + 1]
     ranks = np.empty(last - first)
-    tests = written.tests
+    tests, box, words = written.tests, given.box, given.words
     begun = filled = written.at[_TESTS]
     for place in range(first, last):
-        word, low, high = given.box[place, 0], given.box[place, 1], given.box[place, 2]
+        word, low, high = box[place, 0], box[place, 1], box[place, 2]
         bottom, top = region[word, 0], region[word, 1]
         if bottom >= low and top <= high:
             continue
@@ -102,18 +102,17 @@ def _left(given: Given, one: int, region: Any, written: Written) -> bool:
         at = filled
         while at > begun:
             before = ranks[at - 1 - begun]
-            if before < rank or (before == rank and tests[at - 1, 0] < given.words[word]):
+            if before < rank or (before == rank and tests[at - 1, 0] < words[word]):
                 break
             ranks[at - begun] = before
             tests[at, 0], tests[at, 2], tests[at, 3] = tests[at - 1, 0], tests[at - 1, 2], tests[at - 1, 3]
             at -= 1
         ranks[at - begun] = rank
-        tests[at, 0], tests[at, 2], tests[at, 3] = given.words[word], low, high - low
+        tests[at, 0], tests[at, 2], tests[at, 3] = words[word], low, high - low
         tests[filled, 1] = _IN
         filled += 1
-    for number in range(filled - begun):
-        written.lengths[written.at[_LENGTHS] + number] = 1
-        written.alternatives[written.at[_CLAUSES] + number] = 1
+    written.lengths[written.at[_LENGTHS] : written.at[_LENGTHS] + filled - begun] = 1
+    written.alternatives[written.at[_CLAUSES] : written.at[_CLAUSES] + filled - begun] = 1
     written.at[_LENGTHS] += filled - begun
     written.at[_CLAUSES] += filled - begun
     written.at[_TESTS] = filled
@@ -126,12 +125,14 @@ def _left(given: Given, one: int, region: Any, written: Written) -> bool:
 @compiled
 def _room_for(given: Given, members: Any) -> Written:
     """Return room for all that can be left of *members*."""
+    clause_starts, box_starts = given.clause_starts, given.box_starts
+    alternative_starts, atom_starts = given.alternative_starts, given.atom_starts
     tests = lengths = clauses = 1
     for one in members:
-        first, last = given.clause_starts[one], given.clause_starts[one + 1]
-        ranges = given.box_starts[one + 1] - given.box_starts[one]
-        start, end = given.alternative_starts[first], given.alternative_starts[last]
-        tests += ranges + given.atom_starts[end] - given.atom_starts[start]
+        first, last = clause_starts[one], clause_starts[one + 1]
+        ranges = box_starts[one + 1] - box_starts[one]
+        start, end = alternative_starts[first], alternative_starts[last]
+        tests += ranges + atom_starts[end] - atom_starts[start]
         lengths += ranges + end - start
         clauses += ranges + last - first
     return Written(
@@ -142,6 +143,8 @@ def _room_for(given: Given, members: Any) -> Written:
 @compiled
 def _numbers(given: Given, heard: Any, starts: Any, clause_ends: Any, written: Written) -> Any:
     """As `leaves._numbers`: the steps of a leaf; *starts*: of each entry of *heard*, *clause_ends*: of its clauses."""
+    tests, lengths, alternatives = written.tests, written.lengths, written.alternatives
+    sublayer, asks, need, code = given.sublayer, given.asks, given.need, given.code
     count = len(heard)
     end = starts[count]
     numbers = np.zeros(4 * (end + 1), np.int64)
@@ -149,23 +152,23 @@ def _numbers(given: Given, heard: Any, starts: Any, clause_ends: Any, written: W
     for number in range(count):
         one = heard[number]
         # Where a match goes on: behind the entries of its sublayer.
-        if not number or given.sublayer[heard[number - 1]] != given.sublayer[one]:
+        if not number or sublayer[heard[number - 1]] != sublayer[one]:
             last = number
-            while last + 1 < count and given.sublayer[heard[last + 1]] == given.sublayer[one]:
+            while last + 1 < count and sublayer[heard[last + 1]] == sublayer[one]:
                 last += 1
             onward = starts[last + 1]
         place, following = starts[number], starts[number + 1]
         missed = following if following < end else 0
         while clause < clause_ends[number]:
-            left = written.alternatives[clause]
+            left = alternatives[clause]
             behind = place
             for other in range(left):
-                behind += written.lengths[alternative + other]
+                behind += lengths[alternative + other]
             for other in range(left):
-                next_one = place + written.lengths[alternative]
-                for _ in range(written.lengths[alternative]):
-                    word, op = written.tests[test, 0], written.tests[test, 1]
-                    low, width = written.tests[test, 2], written.tests[test, 3]
+                next_one = place + lengths[alternative]
+                for _ in range(lengths[alternative]):
+                    word, op = tests[test, 0], tests[test, 1]
+                    low, width = tests[test, 2], tests[test, 3]
                     miss = missed if other == left - 1 else next_one
                     hit = 1 if place < next_one - 1 else behind - place
                     put(numbers, place, low, width, miss - place if miss else 0, packed(op, word, hit))
@@ -173,10 +176,10 @@ def _numbers(given: Given, heard: Any, starts: Any, clause_ends: Any, written: W
                     test += 1
                 alternative += 1
             clause += 1
-        target = following if given.asks[one] & ASKS else onward
-        op = _LIMIT if given.asks[one] & LIMITED else _ASK if given.asks[one] & ASKS else _MATCH
-        step = packed(op, given.sublayer[one], 0)
-        put(numbers, place, given.code[one], given.need[one], target - place if target < end else 0, step)
+        target = following if asks[one] & ASKS else onward
+        op = _LIMIT if asks[one] & LIMITED else _ASK if asks[one] & ASKS else _MATCH
+        step = packed(op, sublayer[one], 0)
+        put(numbers, place, code[one], need[one], target - place if target < end else 0, step)
     return numbers
 
 
@@ -191,12 +194,13 @@ def _standing(made: Made, numbers: Any) -> Any:
     head = key & (made.heads.shape[0] - 1)
     size = numbers.shape[0]
     other = made.heads[head] - 1
+    stood = made.leaves
     while other >= 0:
-        if made.leaves[4 * other] == key and made.leaves[4 * other + 2] == size:
-            first = made.leaves[4 * other + 1]
+        if stood[4 * other] == key and stood[4 * other + 2] == size:
+            first = stood[4 * other + 1]
             if np.all(made.steps[4 * first : 4 * first + size] == numbers):
                 return made, first
-        other = made.leaves[4 * other + 3] - 1
+        other = stood[4 * other + 3] - 1
     made = blank(made, size // 4)
     first = made.kept[STEPS]
     made = reserve(made, size // 4)

@@ -19,7 +19,6 @@ from layergate.compile.native.arrays import (
     bit_length,
     blank,
     compiled,
-    inlined,
     packed,
     put,
     reserve,
@@ -82,21 +81,17 @@ def _hidden(given: Given, made: Made, hider: int, hidden: int) -> Made:
     return Made(made.steps, made.leaves, made.heads, hides, made.placed, made.aside, made.kept)
 
 
-@inlined
-def _is_plain(given: Given, one: int) -> bool:
-    """Whether the entry is a box and nothing else."""
-    return given.clause_starts[one] == given.clause_starts[one + 1] and not given.asks[one]
-
-
 @compiled
 def _uncovered(given: Given, made: Made, members: Any, region: Any, covers: Any) -> Any:
     """As `Builder._uncovered`, in place: (made, how many are left). *covers*: room for as many entries."""
+    sublayer, need, asks, clause_starts = given.sublayer, given.need, given.asks, given.clause_starts
+    box_starts, box = given.box_starts, given.box
     left = covering = 0
     for one in members:
         hider = -1
         for number in range(covering):
             other = covers[number]
-            if given.sublayer[other] == given.sublayer[one] and not given.need[other] & ~given.need[one]:
+            if sublayer[other] == sublayer[one] and not need[other] & ~need[one]:
                 hider = other
                 break
         if hider >= 0:
@@ -104,11 +99,11 @@ def _uncovered(given: Given, made: Made, members: Any, region: Any, covers: Any)
             continue
         members[left] = one
         left += 1
-        if not _is_plain(given, one):
+        if clause_starts[one] != clause_starts[one + 1] or asks[one]:
             continue
         holds = True
-        for place in range(given.box_starts[one], given.box_starts[one + 1]):
-            word, low, high = given.box[place, 0], given.box[place, 1], given.box[place, 2]
+        for place in range(box_starts[one], box_starts[one + 1]):
+            word, low, high = box[place, 0], box[place, 1], box[place, 2]
             if region[word, 0] < low or region[word, 1] > high:
                 holds = False
                 break
@@ -118,31 +113,28 @@ def _uncovered(given: Given, made: Made, members: Any, region: Any, covers: Any)
     return made, left
 
 
-@inlined
-def _contains(given: Given, above: int, one: int, region: Any) -> bool:
-    """As `Builder._contains`."""
-    if (
-        not _is_plain(given, above)
-        or given.sublayer[above] != given.sublayer[one]
-        or given.need[above] & ~given.need[one]
-    ):
-        return False
-    for place in range(given.box_starts[above], given.box_starts[above + 1]):
-        word, low, high = given.box[place, 0], given.box[place, 1], given.box[place, 2]
-        if max(region[word, 0], given.low[word, one]) < low or min(region[word, 1], given.high[word, one]) > high:
-            return False
-    return True
-
-
 @compiled
 def _uncontained(given: Given, made: Made, members: Any, region: Any) -> Any:
-    """As `Builder._uncontained`, in place: (made, how many are left)."""
+    """As `Builder._uncontained`, with `Builder._contains` in it, in place: (made, how many are left)."""
+    sublayer, need, asks, clause_starts = given.sublayer, given.need, given.asks, given.clause_starts
+    box_starts, box, bounds = given.box_starts, given.box, given.bounds
     left = 0
     for one in members:
         hider = -1
         for number in range(left):
             above = members[number]
-            if _contains(given, above, one, region):
+            if clause_starts[above] != clause_starts[above + 1] or asks[above]:
+                continue
+            if sublayer[above] != sublayer[one] or need[above] & ~need[one]:
+                continue
+            contains = True
+            for place in range(box_starts[above], box_starts[above + 1]):
+                word, low, high = box[place, 0], box[place, 1], box[place, 2]
+                bottom, top = bounds[one, word, 0], bounds[one, word, 1]
+                if max(region[word, 0], bottom) < low or min(region[word, 1], top) > high:
+                    contains = False
+                    break
+            if contains:
                 hider = above
                 break
         if hider >= 0:
@@ -192,14 +184,15 @@ def _spread(lows: Any, highs: Any, members: Any, base: int, end: int, shift: int
 def _filled(lows: Any, highs: Any, members: Any, base: int, end: int, shift: int, parts: Parts) -> Any:
     """As the other half: the members of the parts, one part after the other."""
     last = (end - base) >> shift
-    parts.filled[: last + 1] = parts.starts[: last + 1]
+    filled = parts.filled
+    filled[: last + 1] = parts.starts[: last + 1]
     found = np.empty(parts.starts[last + 1], np.int64)
     for one in members:
         first = (lows[one] - base) >> shift if lows[one] > base else 0
         final = (highs[one] - base) >> shift if highs[one] < end else last
         for part in range(first, final + 1):
-            found[parts.filled[part]] = one
-            parts.filled[part] += 1
+            found[filled[part]] = one
+            filled[part] += 1
     return found
 
 
@@ -223,7 +216,7 @@ def _put_aside(given: Given, made: Made, members: Any, word: int, low: int, high
     is_wide = np.empty(len(members), np.bool_)
     for number in range(len(members)):
         one = members[number]
-        is_wide[number] = min(given.high[word, one], high) - max(given.low[word, one], low) >= limit
+        is_wide[number] = min(given.bounds[one, word, 1], high) - max(given.bounds[one, word, 0], low) >= limit
     if is_wide.sum() > ASIDE_SHARE * len(members):
         return len(members)
     left = 0
@@ -243,7 +236,7 @@ def _split(given: Given, made: Made, waiting: Waiting, number: int, members: Any
     first = made.kept[STEPS]
     made = reserve(made, 2)
     put(made.steps, place, threshold, 0, first, packed(_SPLIT, given.words[word], 0))
-    is_below, is_above = given.low[word][members] <= threshold, given.high[word][members] > threshold
+    is_below, is_above = given.bounds[:, word, 0][members] <= threshold, given.bounds[:, word, 1][members] > threshold
     below, above = is_below.sum(), is_above.sum()
     total = below + above
     made.kept[WORK] -= total
@@ -271,8 +264,8 @@ def _cut(
     """
     place, begun, depth = waiting.nodes[4 * number], waiting.nodes[4 * number + 1], waiting.nodes[4 * number + 3]
     lows, highs, region, allowed = (
-        given.low[word],
-        given.high[word],
+        given.bounds[:, word, 0],
+        given.bounds[:, word, 1],
         waiting.regions[number].copy(),
         waiting.allowed[number],
     )
@@ -296,19 +289,28 @@ def _cut(
     put(made.steps, place, base, last, first, packed(_CUT, given.words[word], shift))
     allowed -= (last + 1) / CHILDREN_PER_COPY
     waiting = _with_room(waiting, number + last + 1, begun + total)
+    starts, nodes, shares, regions, stack = (
+        parts.starts,
+        waiting.nodes,
+        waiting.allowed,
+        waiting.regions,
+        waiting.members,
+    )
     copied = np.zeros(2 * last + 2, np.int64)
     count = copies = child = 0
     while child <= last:
-        end = _alike_up_to(parts.starts, found, child, last)
-        size = parts.starts[child + 1] - parts.starts[child]
+        end = _alike_up_to(starts, found, child, last)
+        size = starts[child + 1] - starts[child]
         if size:
             node = number + count
-            waiting.members[begun : begun + size] = found[parts.starts[child] : parts.starts[child + 1]]
-            put(waiting.nodes, node, first + child, begun, size, depth + 1)
-            waiting.allowed[node] = max(allowed * size * (end - child + 1) / total, float(size))
-            waiting.regions[node] = region
-            waiting.regions[node, word, 0] = max(region[word, 0], base + (child << shift))
-            waiting.regions[node, word, 1] = min(region[word, 1], base + ((end + 1) << shift) - 1)
+            for place in range(size):
+                stack[begun + place] = found[starts[child] + place]
+            put(nodes, node, first + child, begun, size, depth + 1)
+            shares[node] = max(allowed * size * (end - child + 1) / total, float(size))
+            for other in range(region.shape[0]):
+                regions[node, other, 0], regions[node, other, 1] = region[other, 0], region[other, 1]
+            regions[node, word, 0] = max(region[word, 0], base + (child << shift))
+            regions[node, word, 1] = min(region[word, 1], base + ((end + 1) << shift) - 1)
             begun += size
             count += 1
             if end > child:
