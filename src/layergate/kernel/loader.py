@@ -12,7 +12,7 @@ import errno
 import os
 import struct
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -115,7 +115,9 @@ class Programs:
         self._pins: str | None = None
         self._adopting: BpfObject | None = None
         try:
-            self._cgroup = [self._load(name, settings.packed()) for name in CGROUP_OBJECTS]
+            self._cgroup = [self._load_first(CGROUP_OBJECTS[0])]
+            settings = self.settings
+            self._cgroup += [self._load(name, settings.packed()) for name in CGROUP_OBJECTS[1:]]
             self._tracing = self._load_what_goes("tracing", settings.packed())
             sweep = self._load("sweep", settings.packed())
         except BaseException:
@@ -137,6 +139,17 @@ class Programs:
 
     def _map(self, name: str, key: struct.Struct, value: struct.Struct) -> Map:
         return Map(self.maps[name], key.size, value.size)
+
+    def _load_first(self, name: str) -> BpfObject:
+        """Load the object *name*. A kernel may have the iterator, and yet not see through our walk by it (6.12)."""
+        try:
+            return self._load(name, self.settings.packed())
+        except NotSupportedError:
+            if self.settings.iterates is not None or not kernel_has(ITERATOR):
+                raise
+        self._objects.pop().close()
+        self.settings = replace(self.settings, iterates=False)
+        return self._load(name, self.settings.packed())
 
     def _load_what_goes(self, name: str, config: bytes) -> BpfObject:
         """Load the object *name* without the programs that the kernel refuses."""

@@ -6,6 +6,7 @@
 #define LAYERGATE_ENDS_H
 
 #include "flow.h"
+#include "seats.h"
 #include "kernel_types.h"
 
 static __always_inline void read_v6(__u64 *to, const struct in6_addr *address)
@@ -40,11 +41,6 @@ static __always_inline void remote_end(struct lg_packet *packet, const struct so
 		read_v6(packet->destination, &sk->__sk_common.skc_v6_daddr);
 	else
 		packet->destination[1] = bpf_ntohl(sk->__sk_common.skc_daddr);
-}
-
-static __always_inline __u64 netns_of(const struct sock *sk)
-{
-	return sk->__sk_common.skc_net.net->net_cookie;
 }
 
 #endif

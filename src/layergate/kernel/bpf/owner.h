@@ -109,8 +109,12 @@ static __always_inline void record_units(struct lg_owner *owner, struct cgroup *
 		owner->units[place] = 0;
 #pragma clang loop unroll(disable)
 	for (int up = 0; up < CGROUPS_DEEP && level > 0; up++) {
-		if (level <= LG_UNITS_DEEP)
-			owner->units[level - 1] = cgroup->kn->id;
+		__u32 place = level - 1;
+
+		/* Older verifiers know the bounds of the very number that is compared, and of no other. */
+		asm volatile("" : "+r"(place));
+		if (place < LG_UNITS_DEEP)
+			owner->units[place] = cgroup->kn->id;
 		cgroup = cgroup->self.parent->cgroup;
 		level--;
 	}

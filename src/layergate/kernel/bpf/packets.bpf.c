@@ -137,6 +137,7 @@ __noinline int on_egress(struct lg_record *r, struct lg_packet *packet, struct l
 /* A segment that is not settled. An owner comes out of two maps, and the verifier follows each; here it does once. */
 __noinline int egress(struct __sk_buff *skb, struct lg_owner *owner, struct lg_held *held)
 {
+	struct sock *tcp = tcp_of(skb->sk);
 	struct bpf_sock *sk = skb->sk;
 	struct lg_packet *packet;
 	struct lg_record *r;
@@ -148,14 +149,14 @@ __noinline int egress(struct __sk_buff *skb, struct lg_owner *owner, struct lg_h
 
 	if (sk)
 		sk = bpf_sk_fullsock(sk);
-	if (!sk || !held)
+	if (!sk || !tcp || !held)
 		return 1;
 	now = held->now;
 	packet = &held->packet;
 	r = &held->r;
 	if (!parse(skb, packet))
 		return 1;
-	netns = bpf_get_netns_cookie(skb);
+	netns = netns_of(tcp); /* the helper is younger than we ask for */
 	/* Local and remote are the socket's, not the packet's: its destination may be rewritten by now. */
 	if (sk->state != BPF_TCP_LISTEN && is_rewritten(sk, packet))
 		take_ends(packet, sk);
@@ -338,6 +339,7 @@ __noinline int on_ingress(struct lg_record *r, struct lg_packet *packet, struct 
 /* As egress(). */
 __noinline int ingress(struct __sk_buff *skb, __u32 listening, struct lg_owner *owner, struct lg_held *held)
 {
+	struct sock *tcp = tcp_of(skb->sk);
 	struct lg_packet *packet;
 	struct lg_record *r;
 	struct lg_turn now;
@@ -346,14 +348,14 @@ __noinline int ingress(struct __sk_buff *skb, __u32 listening, struct lg_owner *
 	__u32 sender = LG_CLIENT, side, late = 0;
 	__u64 netns;
 
-	if (!held)
+	if (!tcp || !held)
 		return 1;
 	now = held->now;
 	packet = &held->packet;
 	r = &held->r;
 	if (!parse(skb, packet))
 		return 1;
-	netns = bpf_get_netns_cookie(skb);
+	netns = netns_of(tcp);
 	flow = find_flow(netns, packet, &sender);
 	/* Another SYN of another start: the tuple is used again. */
 	if (flow && packet->flags & SYN && !(packet->flags & ACK) && sender == LG_CLIENT && flow->isn != packet->seq) {

@@ -40,6 +40,11 @@ static __always_inline __u64 cookie_of(const struct sock *tcp)
 	return tcp->__sk_common.skc_cookie.counter;
 }
 
+static __always_inline __u64 netns_of(const struct sock *sk)
+{
+	return sk->__sk_common.skc_net.net->net_cookie;
+}
+
 static __always_inline struct lg_seat *seat_at(__u64 cookie)
 {
 	__u32 place = cookie & (LG_SEATS - 1);

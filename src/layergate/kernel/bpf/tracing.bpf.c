@@ -19,22 +19,28 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 __noinline int indicate_listen(struct lg_packet *packet, struct lg_owner *owner, __u64 netns, __u32 layer, __u32 flags)
 {
-	struct lg_record r = {};
+	struct lg_held *held;
+	struct lg_record *r;
 	__u32 present;
 	int action;
 
 	if (!packet || !owner)
 		return LG_PERMIT;
-	begin_packet(&r, packet, 0, LG_NO_SIDE, 0, netns, 0);
-	r.cookie = owner->cookie;
-	r.scalar[LG_FIELD_FLAGS] = flags;
-	r.tcp_flags = 0;
-	present = name_owner(&r, owner) | KNOWS(IP_PROTOCOL) | KNOWS(FLAGS);
+	held = hold_record();
+	if (!held)
+		return LG_PERMIT;
+	r = &held->r;
+	begin_packet(r, packet, 0, LG_NO_SIDE, 0, netns, 0);
+	r->cookie = owner->cookie;
+	r->scalar[LG_FIELD_FLAGS] = flags;
+	r->tcp_flags = 0;
+	present = name_owner(r, owner) | KNOWS(IP_PROTOCOL) | KNOWS(FLAGS);
 	present |= is_any(packet->source) ? 0 : KNOWS(IP_LOCAL_ADDRESS);
 	present |= packet->source_port ? KNOWS(IP_LOCAL_PORT) : 0;
-	action = indicate(&r, layer, present, 0);
+	action = indicate(r, layer, present, 0);
 	if (action == LG_BLOCK)
-		owner->filter = r.filter;
+		owner->filter = r->filter;
+	let_go(held);
 	return action;
 }
 
@@ -168,8 +174,8 @@ SEC("tp_btf/tcp_send_reset")
 int BPF_PROG(lg_send_reset, struct sock *sk, struct sk_buff *skb)
 {
 	struct lg_packet packet = {};
-	struct lg_record r = {};
 	struct lg_flow *flow;
+	struct lg_held *held;
 	struct lg_side *own;
 	__u32 sender = LG_CLIENT, side;
 	__u64 netns;
@@ -184,11 +190,15 @@ int BPF_PROG(lg_send_reset, struct sock *sk, struct sk_buff *skb)
 	own = side_of(flow, side);
 	if (!(own->bits & LG_SIDE_OURS))
 		return 0;
-	begin_packet(&r, &packet, flow, side, 1, netns, BPF_CORE_READ(skb, dev, ifindex));
-	if (indicate(&r, LAYER_INBOUND_TRANSPORT_DISCARD(packet.v6), KNOWS_PACKET, 0) == LG_BLOCK)
+	held = hold_record();
+	if (!held)
+		return 0;
+	begin_packet(&held->r, &packet, flow, side, 1, netns, BPF_CORE_READ(skb, dev, ifindex));
+	if (indicate(&held->r, LAYER_INBOUND_TRANSPORT_DISCARD(packet.v6), KNOWS_PACKET, 0) == LG_BLOCK)
 		own->bits |= LG_SIDE_STEALTH;
 	else
 		own->bits &= ~LG_SIDE_STEALTH;
+	let_go(held);
 	flow->changed = bpf_ktime_get_ns();
 	if (!(own->bits & LG_SIDE_HAS_SOCKET))
 		own->bits |= LG_SIDE_CLOSED;
