@@ -69,6 +69,9 @@ limit = { concurrent = 3, per = "remote_address" }
 """
 
 
+in_both_places = pytest.mark.parametrize("are_full", [False, True], ids=["seats", "storage"])
+
+
 @pytest.fixture(scope="module")
 def netns() -> Iterator[str]:
     with namespace("seats") as name:
@@ -122,7 +125,7 @@ def test_all_seats_are_left(netns: str, group: Cgroup, tmp_path: Path, address: 
             assert taken(places) == []
 
 
-@pytest.mark.parametrize("are_full", [False, True], ids=["seats", "storage"])
+@in_both_places
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_owner_is_the_same_wherever_it_is_kept(
     netns: str,
@@ -160,7 +163,7 @@ def test_an_owner_is_the_same_wherever_it_is_kept(
     assert owners["server"] == process.pid
 
 
-@pytest.mark.parametrize("are_full", [False, True], ids=["seats", "storage"])
+@in_both_places
 @pytest.mark.parametrize("family", FAMILIES)
 def test_connections_that_were_there_are_counted_by_a_new_limit(
     netns: str,

@@ -108,7 +108,6 @@
 #define LG_OWNER_FLOWLESS 8 /* its connection has no flow yet: what is known of it is here */
 #define LG_OWNER_LISTEN_DENIED 16
 #define LG_OWNER_SEEDED 32
-#define LG_OWNER_SEATED 64
 
 /* Owners without socket storage: as many as a mask bounds. A client's seat is left when neither holds it any more. */
 #define LG_SEATS 32768

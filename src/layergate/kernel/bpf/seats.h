@@ -70,7 +70,6 @@ static __always_inline struct lg_seat *take_seat(__u64 cookie)
 	if (__sync_val_compare_and_swap(&seat->owner.cookie, 0, cookie))
 		return 0;
 	__builtin_memset((void *)seat + sizeof(cookie), 0, sizeof(*seat) - sizeof(cookie));
-	seat->owner.bits = LG_OWNER_SEATED;
 	return seat;
 }
 

@@ -90,7 +90,6 @@ int BPF_PROG(lg_set_state, struct sock *sk, int from, int to)
 	seat = seat_of(owner->cookie);
 	if (seat) {
 		*owner = seat->owner;
-		owner->bits &= ~LG_OWNER_SEATED;
 		leave_seat(seat);
 	}
 	record_owner(owner);
